@@ -1,0 +1,100 @@
+"""Asyncio-native SDK for Flux.2 Flex image generation on Unifically, with batch fan-out.
+
+Importing it creates nothing, reads no environment and opens no file; what a name needs (aiohttp
+above all) is imported when the name is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fluxflex._aio.batch import Batch, BatchProgress, Outcome
+    from fluxflex._aio.handle import TaskHandle
+    from fluxflex._aio.images import GeneratedImage
+    from fluxflex._aio.session import Account, Session, Statistics
+    from fluxflex._core.lifecycle import Change, TaskState
+    from fluxflex._core.limits import FixedConcurrency, Timeouts
+    from fluxflex._core.request import GenerateRequest
+    from fluxflex._core.retry import RetryPolicy
+    from fluxflex._core.schedule import AdaptivePolling, FixedPolling, PollPolicy
+    from fluxflex.errors import (
+        APIError,
+        BudgetExceededError,
+        FluxFlexError,
+        GenerationError,
+        InvalidRequestError,
+        RateLimitError,
+        SubmitUncertainError,
+        TaskTimeoutError,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "APIError",
+    "Account",
+    "AdaptivePolling",
+    "Batch",
+    "BatchProgress",
+    "BudgetExceededError",
+    "Change",
+    "FixedConcurrency",
+    "FixedPolling",
+    "FluxFlexError",
+    "GenerateRequest",
+    "GeneratedImage",
+    "GenerationError",
+    "InvalidRequestError",
+    "Outcome",
+    "PollPolicy",
+    "RateLimitError",
+    "RetryPolicy",
+    "Session",
+    "Statistics",
+    "SubmitUncertainError",
+    "TaskHandle",
+    "TaskState",
+    "TaskTimeoutError",
+    "Timeouts",
+    "__version__",
+]
+
+_HOMES = {
+    "_aio.batch": ("Batch", "BatchProgress", "Outcome"),
+    "_aio.handle": ("TaskHandle",),
+    "_aio.images": ("GeneratedImage",),
+    "_aio.session": ("Account", "Session", "Statistics"),
+    "_core.lifecycle": ("Change", "TaskState"),
+    "_core.limits": ("FixedConcurrency", "Timeouts"),
+    "_core.request": ("GenerateRequest",),
+    "_core.retry": ("RetryPolicy",),
+    "_core.schedule": ("AdaptivePolling", "FixedPolling", "PollPolicy"),
+    "errors": (
+        "APIError",
+        "BudgetExceededError",
+        "FluxFlexError",
+        "GenerationError",
+        "InvalidRequestError",
+        "RateLimitError",
+        "SubmitUncertainError",
+        "TaskTimeoutError",
+    ),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Import what a public name needs when it is first used."""
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'fluxflex' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"fluxflex.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

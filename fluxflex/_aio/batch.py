@@ -1,0 +1,454 @@
+"""Bounded lazy fan-out: many requests from any source, one outcome each.
+
+Three rules bound it. A new item is read while fewer than `ahead` are running, waiting to be saved
+or waiting unread. A download begins while fewer than `ahead` are downloading or waiting unread, so
+that never more than `ahead` outcomes wait. And an item that runs holds a slot of the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from fluxflex._aio.engine import Engine
+from fluxflex._aio.handle import TaskHandle
+from fluxflex._aio.images import GeneratedImage
+from fluxflex._core.lifecycle import TaskState
+from fluxflex._core.limits import Timeouts
+from fluxflex._core.request import GenerateRequest
+from fluxflex.errors import (
+    AuthenticationError,
+    BudgetExceededError,
+    Charged,
+    ConfigurationError,
+    DownloadError,
+    FluxFlexError,
+    InsufficientBalanceError,
+    JournalError,
+    SessionClosedError,
+)
+
+# What the next item would meet too.
+_STOPPING = (
+    AuthenticationError,
+    BudgetExceededError,
+    ConfigurationError,
+    InsufficientBalanceError,
+    JournalError,
+    SessionClosedError,
+)
+
+SaveTo = Path | Callable[[int, GenerateRequest], Path]
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """How one item of a batch ended.
+
+    Attributes:
+        index: its place in the source, from 0.
+        item: as it was given.
+        request: what was made of it; `None` where it was no valid request.
+        state: where its task stands; `QUEUED` where nothing was bought.
+        error: why it did not end well; `None` where it did.
+        task_id: the provider's id, where it was accepted.
+        path: where the picture was saved, where it was.
+        replayed: whether it was told from the journal and not bought now.
+    """
+
+    index: int
+    item: object
+    request: GenerateRequest | None = None
+    state: TaskState = TaskState.QUEUED
+    error: FluxFlexError | None = None
+    task_id: str | None = None
+    path: Path | None = None
+    replayed: bool = False
+    _image: GeneratedImage | None = attrs.field(default=None, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the picture was made, and saved where it was to be."""
+        return self.error is None
+
+    @property
+    def image(self) -> GeneratedImage:
+        """The picture.
+
+        Raises:
+            FluxFlexError: there is none; why is `error`.
+        """
+        if self._image is not None:
+            return self._image
+        error = self.error or SessionClosedError("There is no picture", task_id=self.task_id)
+        raise error.fresh()
+
+
+@attrs.frozen(kw_only=True)
+class BatchProgress:
+    """Where a batch stands.
+
+    Attributes:
+        read: items taken from the source.
+        exhausted: whether the source has ended, so that `read` is the total.
+        running: items sent or about to be.
+        saving: pictures on their way to disk, or waiting for that.
+        unread: outcomes that wait for the reader.
+        ok, failed: outcomes so far.
+    """
+
+    read: int
+    exhausted: bool
+    running: int
+    saving: int
+    unread: int
+    ok: int
+    failed: int
+
+
+@attrs.frozen
+class _Item:
+    index: int
+    item: object
+    request: GenerateRequest | None = None
+
+    @property
+    def asked(self) -> GenerateRequest:
+        """The request of an item that was found valid."""
+        assert self.request is not None  # noqa: S101 - an invalid item goes no further
+        return self.request
+
+
+class Batch:
+    """The outcomes of many requests, as they complete.
+
+    Use it as `async with session.map(…) as outcomes: async for outcome in outcomes: …`, or await
+    `collect()` for a list in input order. One item's failure is its outcome, never an exception.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        source: Iterable[object] | AsyncIterable[object],
+        *,
+        prepare: Callable[[object], GenerateRequest],
+        timeouts: Timeouts,
+        save_to: SaveTo | None,
+        ordered: bool,
+    ) -> None:
+        self._engine = engine
+        self._source = source
+        self._prepare = prepare
+        self._timeouts = timeouts
+        self._save_to = save_to
+        self._ordered = ordered
+        self._ahead = engine.slots.ceiling * (2 if ordered else 1)
+        self._outcomes: dict[int, Outcome] = {}
+        self._sending: dict[asyncio.Task[None], TaskHandle] = {}
+        self._to_save: deque[tuple[_Item, TaskHandle]] = deque()
+        self._running = self._saving = self._read = self._given = self._ok = self._failed = 0
+        self._reader: asyncio.Task[None] | None = None
+        self._stop: FluxFlexError | None = None
+        self._source_error: BaseException | None = None
+        self._left = False
+        self._moved = asyncio.Event()  # for who reads outcomes
+        self._space = asyncio.Event()  # for who reads the source
+
+    def __repr__(self) -> str:
+        return f"<Batch: {self.progress}>"
+
+    @property
+    def progress(self) -> BatchProgress:
+        """Where the batch stands now."""
+        return BatchProgress(
+            read=self._read,
+            exhausted=self._reader is not None and self._reader.done(),
+            running=self._running,
+            saving=self._saving + len(self._to_save),
+            unread=len(self._outcomes),
+            ok=self._ok,
+            failed=self._failed,
+        )
+
+    async def __aenter__(self) -> Self:
+        if self._reader is not None:
+            raise ConfigurationError("A batch is entered once", hint="Call `session.map` again.")
+        self._engine.check_open()
+        self._reader = self._engine.read(self._read_all())
+        self._reader.add_done_callback(lambda _: self._moved.set())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop reading, drop what was not sent, and do not wait for what was."""
+        self._left = True
+        if self._reader is not None:
+            self._reader.cancel()
+        self._drop_unsent()
+
+    def __aiter__(self) -> AsyncIterator[Outcome]:
+        if self._reader is None:
+            raise ConfigurationError(
+                "A batch is iterated inside `async with`",
+                hint="Write `async with session.map(…) as outcomes:` around it.",
+            )
+        return self
+
+    async def __anext__(self) -> Outcome:
+        while True:
+            self._moved.clear()
+            index = self._next_index()
+            if index is not None:
+                self._given += 1
+                outcome = self._outcomes.pop(index)
+                self._go_on()
+                return outcome
+            if self._done():
+                raise self._ending() or StopAsyncIteration
+            await self._moved.wait()
+
+    async def collect(self) -> list[Outcome]:
+        """Return all outcomes in input order.
+
+        Raises:
+            FluxFlexError: what stopped the batch; `error.outcomes` has what it had got.
+        """
+        if self._reader is None:
+            async with self:
+                return await self.collect()
+        outcomes: list[Outcome] = []
+        try:
+            async for outcome in self:
+                outcomes.append(outcome)  # noqa: PERF401 - what was got is kept when it raises
+        except FluxFlexError as error:
+            error.outcomes = tuple(sorted(outcomes, key=lambda outcome: outcome.index))
+            raise
+        return sorted(outcomes, key=lambda outcome: outcome.index)
+
+    def _next_index(self) -> int | None:
+        if not self._ordered:
+            return next(iter(self._outcomes), None)
+        return self._given if self._given in self._outcomes else None
+
+    def _done(self) -> bool:
+        busy = self._running or self._saving or self._to_save or self._outcomes
+        return self._reader is not None and self._reader.done() and not busy
+
+    def _ending(self) -> BaseException | None:
+        if self._source_error is not None:
+            return self._source_error
+        return self._stop.fresh() if self._stop is not None else None
+
+    # -- reading -----------------------------------------------------------------------------
+
+    async def _read_all(self) -> None:
+        source = _iterate(self._source)
+        try:
+            while await self._room():
+                try:
+                    item = await anext(source)
+                except StopAsyncIteration:
+                    return
+                await self._take(item)
+        except asyncio.CancelledError:
+            if not self._left:
+                self._stop = _closed()
+            raise
+        except Exception as error:  # noqa: BLE001 - the source's own, given out after the drain
+            self._source_error = error
+
+    async def _room(self) -> bool:
+        """Wait until another item may be read; false when no more is to be."""
+        while self._stop is None:
+            if self._running + len(self._to_save) + len(self._outcomes) < self._ahead:
+                return True
+            self._space.clear()
+            await self._space.wait()
+        return False
+
+    async def _take(self, item: object) -> None:
+        """Check an item, wait for its slot, and send it on its way."""
+        entry = _Item(self._read, item)
+        self._read += 1
+        self._running += 1
+        try:
+            entry = attrs.evolve(entry, request=self._prepare(item))
+            await self._engine.slots.acquire()
+        except FluxFlexError as error:
+            self._refused(entry, error)
+            return
+        except asyncio.CancelledError:
+            self._refused(entry, self._why_stopped())
+            raise
+        handle = self._engine.open(entry.asked, self._timeouts)
+        task = self._engine.work(self._send(entry, handle))
+        self._sending[task] = handle
+        task.add_done_callback(functools.partial(self._sent, entry))
+
+    # -- one item ----------------------------------------------------------------------------
+
+    async def _send(self, entry: _Item, handle: TaskHandle) -> None:
+        try:
+            if self._stop is not None:
+                raise self._stop.fresh()
+            await self._engine.send(handle, self._timeouts)
+        except asyncio.CancelledError:
+            # Swallowed: this task is the batch's own, and `_sent` takes a cancelled one for one
+            # that never began.
+            self._refused(entry, self._why_stopped())
+        except FluxFlexError as error:
+            if handle.state is TaskState.QUEUED:
+                self._refused(entry, error)
+            else:
+                self._follow(entry, handle)
+        else:
+            self._follow(entry, handle)
+
+    def _sent(self, entry: _Item, task: asyncio.Task[None]) -> None:
+        handle = self._sending.pop(task)
+        if task.cancelled():
+            self._engine.withdraw(handle.key)
+            self._refused(entry, self._why_stopped())
+
+    def _why_stopped(self) -> FluxFlexError:
+        return _closed() if self._stop is None else self._stop.fresh()
+
+    def _follow(self, entry: _Item, handle: TaskHandle) -> None:
+        handle._when_over(lambda over: self._over(entry, over))  # noqa: SLF001 - for batches
+
+    def _refused(self, entry: _Item, error: FluxFlexError) -> None:
+        """Give the outcome of an item that was not bought."""
+        self._running -= 1
+        self._halt_for(error)
+        self._give(Outcome(index=entry.index, item=entry.item, request=entry.request, error=error))
+
+    def _over(self, entry: _Item, handle: TaskHandle) -> None:
+        """Take an item whose task is over: save its picture, or give its outcome."""
+        self._running -= 1
+        if handle.state is TaskState.COMPLETED and self._save_to is not None and not self._left:
+            self._to_save.append((entry, handle))
+            self._go_on()
+            return
+        self._give(self._outcome(entry, handle))
+
+    def _save(self, entry: _Item, handle: TaskHandle) -> None:
+        self._saving += 1
+        task = self._engine.work(self._fetch(entry, handle.result()))
+        task.add_done_callback(functools.partial(self._saved, entry, handle))
+
+    async def _fetch(self, entry: _Item, image: GeneratedImage) -> Path | FluxFlexError:
+        """Save a picture; what went wrong is the item's, so it is returned."""
+        try:
+            return await image.save(self._place(entry))
+        except FluxFlexError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - raised by the user's `save_to`
+            return DownloadError(
+                f"There is no place for the picture: {error!r}",
+                task_id=image.task_id,
+                url=image.url,
+                local=True,
+            )
+
+    def _saved(
+        self, entry: _Item, handle: TaskHandle, task: asyncio.Task[Path | FluxFlexError]
+    ) -> None:
+        self._saving -= 1
+        saved = _closed(handle.task_id) if task.cancelled() else task.result()
+        path, error = (saved, None) if isinstance(saved, Path) else (None, saved)
+        self._give(self._outcome(entry, handle, path=path, error=error))
+
+    def _place(self, entry: _Item) -> Path:
+        """Return where the picture goes."""
+        if isinstance(self._save_to, Path):
+            self._save_to.mkdir(parents=True, exist_ok=True)
+            return self._save_to
+        assert self._save_to is not None  # noqa: S101 - only then anything is saved
+        return self._save_to(entry.index, entry.asked)
+
+    def _outcome(
+        self,
+        entry: _Item,
+        handle: TaskHandle,
+        *,
+        path: Path | None = None,
+        error: FluxFlexError | None = None,
+    ) -> Outcome:
+        image = None
+        try:
+            image = handle.result()
+        except FluxFlexError as caught:
+            error = caught
+        if error is not None:
+            self._halt_for(error)
+        return Outcome(
+            index=entry.index,
+            item=entry.item,
+            request=entry.request,
+            state=handle.state,
+            error=error,
+            task_id=handle.task_id,
+            path=path,
+            image=image,
+        )
+
+    # -- what follows ------------------------------------------------------------------------
+
+    def _give(self, outcome: Outcome) -> None:
+        if outcome.ok:
+            self._ok += 1
+        else:
+            self._failed += 1
+        if not self._left:
+            self._outcomes[outcome.index] = outcome
+        self._moved.set()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Let in what there is room for now: downloads first, then the source."""
+        while self._to_save and self._saving + len(self._outcomes) < self._ahead:
+            self._save(*self._to_save.popleft())
+        self._space.set()
+
+    def _halt_for(self, error: FluxFlexError) -> None:
+        """Stop reading and sending for what the next item would meet too."""
+        full_disk = isinstance(error, DownloadError) and error.local
+        if self._stop is not None or not (isinstance(error, _STOPPING) or full_disk):
+            return
+        self._stop = error
+        self._space.set()
+        self._drop_unsent()
+
+    def _drop_unsent(self) -> None:
+        for task, handle in list(self._sending.items()):
+            if handle.state is TaskState.QUEUED and task is not asyncio.current_task():
+                task.cancel()
+
+
+def _closed(task_id: str | None = None) -> SessionClosedError:
+    charged: Charged = "yes" if task_id else "no"
+    return SessionClosedError(
+        "The session closed before the batch had ended", task_id=task_id, charged=charged
+    )
+
+
+async def _iterate(
+    source: Iterable[object] | AsyncIterable[object],
+) -> AsyncGenerator[object, None]:
+    if isinstance(source, AsyncIterable):
+        async for item in source:
+            yield item
+    else:
+        for item in source:
+            yield item

@@ -1,0 +1,393 @@
+"""The engine of a session: host task, registry, slots, the one door `tell`, and shutdown.
+
+The host task owns the task group, never the caller's task: a session may be opened in one task
+and closed in another (fixtures, notebook cells, an application's lifespan).
+
+`tell` is a plain function, so it is atomic: everything that follows from a change (who waits, the
+slot, the money, the poller, the observer) happens in this one place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import weakref
+from collections import Counter
+from collections.abc import Coroutine
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import anyio
+
+from fluxflex._aio.handle import TaskHandle
+from fluxflex._aio.images import Downloads
+from fluxflex._aio.poller import Poller
+from fluxflex._aio.sender import Sender
+from fluxflex._aio.settings import Settings
+from fluxflex._aio.slots import Slots
+from fluxflex._aio.transport import Transport
+from fluxflex._core import decode
+from fluxflex._core.budget import Budget
+from fluxflex._core.exchange import Answer, Call
+from fluxflex._core.lifecycle import (
+    Abandoned,
+    Accepted,
+    Attached,
+    Change,
+    Completed,
+    Failed,
+    Key,
+    LeftUncertain,
+    Running,
+    Sent,
+    TaskEvent,
+    TaskRecord,
+    TaskState,
+    TurnedAway,
+)
+from fluxflex._core.limits import Timeouts
+from fluxflex._core.registry import Registry
+from fluxflex._core.request import GenerateRequest, price_of
+from fluxflex._core.scheduler import Scheduler
+from fluxflex.errors import ConfigurationError, FluxFlexError, SessionClosedError
+
+log = logging.getLogger("fluxflex")
+T = TypeVar("T")
+
+# How long a POST in the air may take to bring its task id when the session closes at once.
+LAST_REPLIES = 5.0
+_MOST_UNHEARD = 1000
+_NAMED = 20
+
+
+class Engine:
+    """Follows all tasks of one session.
+
+    Args:
+        settings: what the session was opened with.
+        transport: what carries the calls.
+        rng: the source of the jitter.
+    """
+
+    def __init__(self, settings: Settings, transport: Transport, rng: random.Random) -> None:
+        self.settings = settings
+        self.loop = asyncio.get_running_loop()
+        self.counts: Counter[str] = Counter()
+        self.budget = Budget(settings.budget)
+        self.slots = Slots(settings.ceiling)
+        self.sender = Sender(
+            transport,
+            policy=settings.retry,
+            request=settings.timeouts.request,
+            posts=settings.lanes.posts,
+            rng=rng,
+        )
+        self._registry = Registry()
+        self.poller = Poller(
+            scheduler=Scheduler(settings.poll, settings.poll_rate),
+            sender=self.sender,
+            call=self._status_call,
+            record=self._registry.get,
+            tell=self.tell,
+            looks=settings.lanes.looks,
+        )
+        self.downloads = Downloads(
+            transport, at_once=settings.lanes.downloads, policy=settings.retry, refresh=self._urls
+        )
+        self.closing = False
+        self._transport = transport
+        self._handles: dict[Key, TaskHandle] = {}
+        self._ended: weakref.WeakValueDictionary[Key, TaskHandle] = weakref.WeakValueDictionary()
+        self._unheard: dict[Key, FluxFlexError] = {}
+        self._words: set[str] = set()
+        self._attempts: set[asyncio.Task[Any]] = set()
+        self._work: set[asyncio.Task[Any]] = set()
+        self._reading: set[asyncio.Task[Any]] = set()
+        self._submits = 0
+        self._idle = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._host = asyncio.create_task(self._serve(), name="fluxflex session")
+
+    def __repr__(self) -> str:
+        return f"<Engine: {self._registry!r}, {self.slots!r}, {self.budget!r}>"
+
+    # -- verbs -------------------------------------------------------------------------------
+
+    async def submit(self, request: GenerateRequest, timeouts: Timeouts) -> TaskHandle:
+        """Wait for a slot, submit, and return the handle once the provider gave a task id.
+
+        It is the caller who waits for the slot: cancelled there, nothing is sent.
+        """
+        self.check_open()
+        self._submits += 1
+        try:
+            await self.slots.acquire()
+            handle = self.open(request, timeouts)
+            await self.send(handle, timeouts)
+        finally:
+            self._submits -= 1
+            self._check_idle()
+        return handle
+
+    def open(self, request: GenerateRequest, timeouts: Timeouts) -> TaskHandle:
+        """Enter a task for which a slot is held; `withdraw` or the task's end gives it back."""
+        record = self._registry.open(request, self.loop.time())
+        handle = self._handles[record.key] = TaskHandle(self, record, timeouts.task)
+        return handle
+
+    async def send(self, handle: TaskHandle, timeouts: Timeouts) -> None:
+        """Set the money aside and send the request of a task that was entered."""
+        request = handle.request
+        assert request is not None  # noqa: S101 - `open` gave it one
+        try:
+            self.admit()
+            self.budget.reserve(handle.key, price_of(request, self.settings.prices))
+            call = self.settings.api.submit(self.settings.base_url, request)
+            await self.sender.submit(self, handle.key, call, within=timeouts.submit)
+        finally:
+            self.withdraw(handle.key)
+
+    def attach(
+        self, task_id: str, request: GenerateRequest | None, timeouts: Timeouts
+    ) -> TaskHandle:
+        """Follow a task that was submitted elsewhere, earlier, or given up."""
+        self.check_open()
+        key = self._registry.find(task_id)
+        handle = None if key is None else self._handle(key)
+        if handle is None:
+            record = self._registry.open(request, self.loop.time())
+            handle = self._handles[record.key] = TaskHandle(self, record, timeouts.task)
+            self.slots.overdraw()
+        handle.timeout = timeouts.task
+        self.tell(handle.key, Attached(task_id))
+        return handle
+
+    def handles(self) -> list[TaskHandle]:
+        """Return the handles of all tasks that are followed."""
+        return [handle for handle in self._handles.values() if handle.task_id is not None]
+
+    def admit(self) -> None:
+        """Let an attempt begin, unless the session takes its leave."""
+        if self._stop.is_set() or self._host.done():
+            raise SessionClosedError("The session closed before the request was sent")
+
+    def launch(self, attempt: Coroutine[object, object, T]) -> asyncio.Task[T]:
+        """Run an attempt as a task of the session, which a cancelled caller does not stop."""
+        return self._run(attempt, self._attempts)
+
+    def work(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
+        """Run something as a task of the session; leaving waits for it, then cancels it."""
+        return self._run(work, self._work)
+
+    def read(self, reading: Coroutine[object, object, T]) -> asyncio.Task[T]:
+        """Run the reading of a source; leaving does not wait for it and cancels it."""
+        return self._run(reading, self._reading)
+
+    def _run(
+        self, work: Coroutine[object, object, T], group: set[asyncio.Task[T]]
+    ) -> asyncio.Task[T]:
+        task = self.loop.create_task(work)
+        group.add(task)
+        task.add_done_callback(group.discard)
+        task.add_done_callback(lambda _: self._check_idle())
+        return task
+
+    def check_open(self) -> None:
+        """Refuse a verb that comes too late, or from another event loop.
+
+        Raises:
+            SessionClosedError, ConfigurationError: as said.
+        """
+        if asyncio.get_running_loop() is not self.loop:
+            raise ConfigurationError(
+                "The session belongs to another event loop", hint="Open one session in each loop."
+            )
+        if self.closing:
+            raise SessionClosedError("The session is closed", hint="Open a new session.")
+
+    # -- the one door ------------------------------------------------------------------------
+
+    def tell(self, key: Key, event: TaskEvent) -> Change | None:
+        """Enter what was learnt about a task, with everything that follows from it."""
+        change = self._registry.apply(key, event, self.loop.time())
+        if change is None:
+            return None
+        self._count(change)
+        self._pay(change)
+        handle = self._handle(key)
+        if change.revives:
+            self.slots.overdraw()
+            if handle is not None:
+                self._handles[key] = handle
+        if isinstance(event, Accepted | Attached):
+            self.poller.follow(key, self.loop.time() + self._patience(handle))
+        if change.ends:
+            self.poller.forget(key)
+            self.slots.release()
+            if handle is not None:
+                self._ended[key] = handle
+            self._handles.pop(key, None)
+        if handle is not None:
+            handle._moved(change.after)  # noqa: SLF001 - the engine moves its handles
+        self._observe(change)
+        self._check_idle()
+        return change
+
+    def withdraw(self, key: Key) -> None:
+        """Forget a task that was not sent, with its slot and its money; no other."""
+        if self._registry.withdraw(key) is None:
+            return
+        self._handles.pop(key, None)
+        self.budget.release(key)
+        self.slots.release()
+        self._check_idle()
+
+    def pay_again(self, key: Key) -> None:
+        """Set money aside for one more attempt, beside what the uncertain one may have cost."""
+        record = self._registry.get(key)
+        if record is not None and record.request is not None:
+            self.budget.keep(key)
+            self.budget.reserve(key, price_of(record.request, self.settings.prices))
+
+    def heard(self, key: Key) -> None:
+        """Note that somebody learnt how the task ended."""
+        self._unheard.pop(key, None)
+
+    def cost_of(self, record: TaskRecord) -> Decimal | None:
+        """Return what a finished task cost in USD: what the provider says, else the table's."""
+        if record.result is not None and record.result.cost is not None:
+            return record.result.cost
+        if record.request is None:
+            return None
+        return price_of(record.request, self.settings.prices)
+
+    def _handle(self, key: Key) -> TaskHandle | None:
+        return self._handles.get(key) or self._ended.get(key)
+
+    def _patience(self, handle: TaskHandle | None) -> float:
+        return self.settings.timeouts.task if handle is None else handle.timeout
+
+    def _count(self, change: Change) -> None:
+        match change.event:
+            case Sent():
+                self.counts["posts"] += 1
+            case TurnedAway():
+                self.counts["refused"] += 1
+            case Running(word=word) if word not in decode.KNOWN_WORDS and word not in self._words:
+                self._words.add(word)
+                log.warning("the provider says %r of a task: taken for still running", word)
+            case _:
+                pass
+        if change.before.task_id is None and change.after.task_id is not None:
+            attached = isinstance(change.event, Attached)
+            self.counts["attached" if attached else "accepted"] += 1
+        if change.after.state is not change.before.state:
+            if change.before.state.over:
+                self.counts[change.before.state.name] -= 1
+            if change.after.state.over:
+                self.counts[change.after.state.name] += 1
+
+    def _pay(self, change: Change) -> None:
+        event, key = change.event, change.after.key
+        if isinstance(event, LeftUncertain):
+            self.budget.keep(key)
+        if isinstance(event, Accepted | Completed | Failed):
+            self.budget.spend(key)
+        request = change.after.request
+        if isinstance(event, Completed) and event.cost is not None and request is not None:
+            self.budget.correct(price_of(request, self.settings.prices), event.cost)
+        error = change.after.error
+        if change.after.state is TaskState.FAILED and error is not None:
+            self._unheard[key] = error
+            if len(self._unheard) > _MOST_UNHEARD:
+                del self._unheard[next(iter(self._unheard))]
+
+    def _observe(self, change: Change) -> None:
+        if self.settings.on_event is None:
+            return
+        try:
+            self.settings.on_event(change)
+        except Exception:
+            log.exception("on_event raised; the task is not affected")
+
+    # -- looks -------------------------------------------------------------------------------
+
+    def _status_call(self, task_id: str) -> Call:
+        return self.settings.api.status(self.settings.base_url, task_id)
+
+    async def _urls(self, task_id: str) -> tuple[str, ...]:
+        """Ask once more where the pictures of a task lie."""
+        got = await self.sender.once(self._status_call(task_id), decode.read_status)
+        event = got.event if isinstance(got, Answer) else None
+        return event.urls if isinstance(event, Completed) else ()
+
+    # -- the host and shutdown ---------------------------------------------------------------
+
+    async def close(self, drain: float | None) -> None:
+        """Stop taking submits, wait for what runs (at most `drain` seconds), then detach."""
+        self.closing = True
+        try:
+            if drain is None or drain > 0:
+                self._check_idle()
+                await asyncio.wait_for(self._idle.wait(), drain)
+        except TimeoutError:
+            pass  # what is left is named below
+        finally:
+            self._stop.set()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([self._host])
+        if not self._host.cancelled():
+            self._host.result()
+
+    async def _serve(self) -> None:
+        """Own the task group until the session closes, then end everything in order."""
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self.poller.run)
+                await self._stop.wait()
+                group.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._detach()
+                self.downloads.closed = True
+                await self._transport.aclose()
+
+    async def _detach(self) -> None:
+        """Let go of what still runs: learn the ids of POSTs in the air, name what is left."""
+        self.closing = True
+        self._stop.set()
+        self.slots.refuse(SessionClosedError("The session closed before the request was sent"))
+        self._transport.hurry(LAST_REPLIES)
+        if self._attempts:
+            await asyncio.wait(self._attempts)  # none takes longer than that
+        for task in (others := self._reading | self._work):
+            task.cancel()
+        if others:
+            await asyncio.wait(others)
+        left = [record for record in self._registry if record.state is TaskState.RUNNING]
+        for record in left:
+            error = SessionClosedError(
+                "The session closed before the task ended", task_id=record.task_id, charged="yes"
+            )
+            self.tell(record.key, Abandoned(error))
+        _name(left)
+        self._name_unheard()
+
+    def _name_unheard(self) -> None:
+        for error in list(self._unheard.values())[:_NAMED]:
+            log.warning("a failed task that nobody awaited: %s", error)
+        if len(self._unheard) > _NAMED:
+            log.warning("and %d more failed tasks", len(self._unheard) - _NAMED)
+
+    def _check_idle(self) -> None:
+        if self.closing and not (self._submits or self._attempts or self._work or self._registry):
+            self._idle.set()
+
+
+def _name(left: list[TaskRecord]) -> None:
+    """Log the ids of tasks that still run at the provider, so that they are not lost."""
+    if left:
+        named = ", ".join(str(record.task_id) for record in left[:_NAMED])
+        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+        log.warning("detached from %d running tasks: %s%s", len(left), named, more)

@@ -1,0 +1,312 @@
+"""Finished pictures: `GeneratedImage`, and how its bytes are fetched and saved.
+
+Downloads never carry the key, survive broken transfers by asking for the rest (`Range`), are
+checked to be pictures by their first bytes, and appear under their name only when whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import html
+import os
+import random
+import re
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+import attrs
+
+from fluxflex._core.exchange import Call, Intent, Redirects, Reply, Unanswered
+from fluxflex._core.request import GenerateRequest
+from fluxflex._core.retry import RetryPolicy, parse_retry_after
+from fluxflex.errors import DownloadError
+
+if TYPE_CHECKING:
+    from fluxflex._aio.transport import Transport
+
+LARGEST = 64 * 1024 * 1024
+_SECONDS = 60.0
+_MOST_TRIES = 50
+_EXPIRED = frozenset({403, 404, 410})
+_OK, _PARTIAL, _UNSATISFIABLE, _TOO_MANY, _SERVER_ERRORS = 200, 206, 416, 429, 500
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", ".png"),
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"GIF8", ".gif"),
+    (b"BM", ".bmp"),
+    (b"II*\x00", ".tiff"),
+    (b"MM\x00*", ".tiff"),
+)
+
+Refresh = Callable[[str], Awaitable[tuple[str, ...]]]
+
+
+def suffix_of(content: bytes) -> str | None:
+    """Return the file suffix of a picture by its first bytes; `None` for what is no picture."""
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return ".webp"
+    if content[4:8] == b"ftyp" and content[8:12] in {b"avif", b"avis"}:
+        return ".avif"
+    return next((suffix for start, suffix in _SIGNATURES if content.startswith(start)), None)
+
+
+class Downloads:
+    """Fetches pictures, at most so many at once.
+
+    Args:
+        transport: what carries the requests.
+        at_once: how many downloads may run at the same time.
+        policy: how often and how soon a failed one is repeated.
+        refresh: asks the provider once more where a task's pictures lie.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        at_once: int = 1,
+        policy: RetryPolicy | None = None,
+        refresh: Refresh | None = None,
+    ) -> None:
+        self._transport = transport
+        self._lane = asyncio.Semaphore(at_once)
+        self._policy = policy or RetryPolicy()
+        self._refresh = refresh
+        self._rng = random.Random()  # noqa: S311 - jitter
+        self.closed = False
+
+    async def fetch(self, url: str, task_id: str) -> bytes:
+        """Return the bytes of a picture.
+
+        Raises:
+            DownloadError: it cannot be had, is too large or is no picture.
+        """
+        async with self._lane:
+            transfer = _Transfer(url, task_id)
+            for attempt in range(1, _MOST_TRIES + 1):
+                got = await self._transport.send(transfer.call(), timeout=_SECONDS)
+                if isinstance(got, Reply) and got.status in _EXPIRED and transfer.fresh:
+                    await self._ask_once_more(transfer)
+                    continue
+                if transfer.take(got):
+                    return transfer.content
+                if transfer.failures >= self._policy.attempts:
+                    break
+                pause = self._policy.pause(attempt, self._rng.random())
+                await asyncio.sleep(transfer.retry_after or pause)
+            raise transfer.error(transfer.problem)
+
+    async def _ask_once_more(self, transfer: _Transfer) -> None:
+        transfer.fresh = False
+        urls = await self._refresh(transfer.task_id) if self._refresh else ()
+        if not urls:
+            raise transfer.error("its URL has expired")
+        transfer.start_over(urls[0])
+
+
+@attrs.define
+class _Transfer:
+    """One picture on its way: what has arrived of it, and what went wrong."""
+
+    url: str
+    task_id: str
+    content: bytes = b""
+    etag: str | None = None
+    fresh: bool = True
+    failures: int = 0
+    problem: str = ""
+    retry_after: float | None = None
+
+    def start_over(self, url: str) -> None:
+        self.url, self.content, self.etag = url, b"", None
+
+    def call(self) -> Call:
+        headers = {"accept-encoding": "identity"}
+        if self.content:
+            headers["range"] = f"bytes={len(self.content)}-"
+            if self.etag:
+                headers["if-range"] = self.etag
+        return Call(
+            method="GET",
+            url=self.url,
+            intent=Intent.READ,
+            headers=headers,
+            redirects=Redirects.ANY,
+            keyed=False,
+            limit=LARGEST - len(self.content),
+        )
+
+    def take(self, got: Reply | Unanswered) -> bool:
+        """Take what arrived; true when the picture is whole.
+
+        Raises:
+            DownloadError: trying again cannot help.
+        """
+        self.retry_after = None
+        if isinstance(got, Unanswered):
+            self._failed(got.reason)
+            if got.hopeless:
+                raise self.error(got.reason)
+            return False
+        if got.oversized:
+            raise self.error(f"it is larger than {LARGEST // 2**20} MiB")
+        if got.status in {_OK, _PARTIAL}:
+            return self._append(got)
+        self._failed(f"HTTP {got.status}")
+        if got.status == _UNSATISFIABLE:
+            self.start_over(self.url)
+        elif got.status == _TOO_MANY or got.status >= _SERVER_ERRORS:
+            # Dates count from the epoch here, so they ask for longer than is believed: ignored.
+            self.retry_after = parse_retry_after(got.headers.get("retry-after"), 0.0)
+        else:
+            raise self.error(f"HTTP {got.status}")
+        return False
+
+    def _append(self, got: Reply) -> bool:
+        where = _RANGE.match(got.headers.get("content-range", ""))
+        goes_on = got.status == _PARTIAL and where and int(where[1]) == len(self.content)
+        before = len(self.content)
+        # A 200 to a request for the rest is the whole picture from its start.
+        self.content = self.content + got.body if goes_on else got.body
+        self.etag = got.headers.get("etag")
+        whole = got.complete and (got.status == _OK or _reaches_end(where, len(self.content)))
+        if whole:
+            if suffix_of(self.content) is None:
+                raise self.error(f"it is no picture but {got.headers.get('content-type')}")
+            return True
+        if len(self.content) > before:
+            self.failures, self.problem = 0, "the transfer broke off"
+        else:
+            self._failed("the transfer broke off")
+        return False
+
+    def _failed(self, problem: str) -> None:
+        self.failures += 1
+        self.problem = problem
+
+    def error(self, problem: str) -> DownloadError:
+        return DownloadError(
+            f"The picture could not be fetched: {problem}", task_id=self.task_id, url=self.url
+        )
+
+
+def _reaches_end(where: re.Match[str] | None, size: int) -> bool:
+    return where is not None and where[3] != "*" and size >= int(where[3])
+
+
+@attrs.frozen(kw_only=True)
+class GeneratedImage:
+    """A finished picture. Save it soon: how long its URL lives is not known.
+
+    Attributes:
+        url: where the first picture lies.
+        urls: where all of them lie; usually one.
+        task_id: the provider's id of the task.
+        request: what was asked for; `None` for a task that was submitted elsewhere.
+        cost: USD: what the provider says, else the price table's; `None` where neither is known.
+        elapsed: seconds from being accepted to being known as finished.
+        raw: the provider's `data`, as it came.
+    """
+
+    url: str
+    urls: tuple[str, ...]
+    task_id: str
+    request: GenerateRequest | None = None
+    cost: Decimal | None = None
+    elapsed: float | None = None
+    raw: Mapping[str, object] = attrs.field(factory=dict, repr=False)
+    _downloads: Downloads | None = attrs.field(default=None, eq=False, repr=False)
+
+    def __reduce__(self) -> tuple[object, tuple[dict[str, object]]]:
+        names = [field.name for field in attrs.fields(GeneratedImage) if field.init]
+        values = {name: getattr(self, name) for name in names if name != "_downloads"}
+        return _revive, (values,)
+
+    def __hash__(self) -> int:
+        return hash((self.task_id, self.urls))
+
+    async def read(self) -> bytes:
+        """Fetch the picture and return its bytes, as the provider made them.
+
+        Raises:
+            DownloadError: it cannot be had, is too large or is no picture.
+        """
+        async with _open(self._downloads) as downloads:
+            return await downloads.fetch(self.url, self.task_id)
+
+    async def save(self, path: str | os.PathLike[str]) -> Path:
+        """Fetch the picture, write it to a file and return the file's path.
+
+        Parent folders are made, an older file is replaced, and nothing half-written is left. In a
+        folder the file is named `<task_id><suffix>`; a path without a suffix gets the content's.
+
+        Raises:
+            DownloadError: it cannot be had, or cannot be written.
+        """
+        content = await self.read()
+        try:
+            return await anyio.to_thread.run_sync(_write, Path(path), self.task_id, content)
+        except OSError as error:
+            raise DownloadError(
+                f"The picture could not be written to {path}: {error.strerror or error}",
+                task_id=self.task_id,
+                url=self.url,
+                local=True,
+                hint="The picture is paid for: make room or choose another place, then save again.",
+            ) from error
+
+    def _repr_html_(self) -> str:
+        """Return the picture for notebooks."""
+        title = html.escape(self.request.prompt if self.request else self.task_id, quote=True)
+        return f'<img src="{html.escape(self.url, quote=True)}" alt="{title}" title="{title}">'
+
+
+def _revive(values: dict[str, object]) -> GeneratedImage:
+    return GeneratedImage(**values)  # type: ignore[arg-type]  # as `__reduce__` took them
+
+
+@contextlib.asynccontextmanager
+async def _open(downloads: Downloads | None) -> AsyncIterator[Downloads]:
+    """Give the session's downloads, or a connection of one's own where that is closed."""
+    if downloads is not None and not downloads.closed:
+        yield downloads
+        return
+    from fluxflex._aio.transport import AiohttpTransport
+
+    transport = AiohttpTransport(connections=1)
+    try:
+        yield Downloads(transport)
+    finally:
+        await transport.aclose()
+
+
+def file_stem(task_id: str) -> str:
+    """Return a task id as the name of a file, whatever stands in it."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", task_id).lstrip(".")[:100] or "image"
+
+
+def _write(path: Path, task_id: str, content: bytes) -> Path:
+    suffix = suffix_of(content) or ""
+    if path.is_dir():
+        path = path / f"{file_stem(task_id)}{suffix}"
+    elif not path.suffix:
+        path = path.with_name(path.name + suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, so that the rename is atomic.
+    part = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return path

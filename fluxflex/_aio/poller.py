@@ -1,0 +1,140 @@
+"""One loop for all tasks: sleep until the scheduler's next due time, ask, tell."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+
+from fluxflex._aio.sender import Got, Sender
+from fluxflex._core import decode, refusals
+from fluxflex._core.exchange import Answer, Call
+from fluxflex._core.lifecycle import Abandoned, Key, TaskEvent, TaskRecord, TimedOut
+from fluxflex._core.retry import Reach, reach
+from fluxflex._core.scheduler import PollScheduler
+from fluxflex.errors import TaskTimeoutError
+
+_NOT_FOUND = 404
+# A task may be accepted a moment before the status endpoint knows it.
+_MOST_MISSING = 3
+_YOUNG = 10.0
+
+
+class Poller:
+    """Looks at the tasks that the scheduler names and tells what it learns.
+
+    Args:
+        scheduler: whom to look at, and when.
+        sender: what carries a look.
+        call: the status request for a task id.
+        record: what is known of a task, `None` where it is forgotten.
+        tell: where to enter what was learnt.
+        looks: how many may be in the air at once, so that the pool is never a queue.
+    """
+
+    def __init__(
+        self,
+        *,
+        scheduler: PollScheduler,
+        sender: Sender,
+        call: Callable[[str], Call],
+        record: Callable[[Key], TaskRecord | None],
+        tell: Callable[[Key, TaskEvent], object],
+        looks: int,
+    ) -> None:
+        self._scheduler = scheduler
+        self._sender = sender
+        self._call = call
+        self._record = record
+        self._tell = tell
+        self._lane = asyncio.Semaphore(looks)
+        self._looking: set[asyncio.Task[None]] = set()
+        self._missing: dict[Key, int] = {}
+        self._wake = asyncio.Event()
+        self._clock = asyncio.get_running_loop().time
+        self.polls = 0
+
+    def follow(self, key: Key, deadline: float) -> None:
+        """Begin to look at a task."""
+        self._scheduler.add(key, self._clock(), deadline)
+        self._wake.set()
+
+    def forget(self, key: Key) -> None:
+        """Look at a task no more."""
+        self._scheduler.done(key)
+        self._missing.pop(key, None)
+
+    async def run(self) -> None:
+        """Look at tasks until cancelled."""
+        try:
+            while True:
+                await self._lane.acquire()
+                key = await self._next()
+                look = asyncio.create_task(self._look(key))
+                self._looking.add(look)
+                look.add_done_callback(self._looked)
+        finally:
+            for look in self._looking:
+                look.cancel()
+
+    def _looked(self, look: asyncio.Task[None]) -> None:
+        self._looking.discard(look)
+        self._lane.release()
+        self._wake.set()  # its next look may be the first that is due
+
+    async def _next(self) -> Key:
+        """Sleep until a task is due and return it: the only timer of all tasks."""
+        loop = asyncio.get_running_loop()
+        while True:
+            key = self._scheduler.take(self._clock())
+            if key is not None:
+                return key
+            self._wake.clear()
+            due = self._scheduler.next_due()
+            timer = loop.call_at(due, self._wake.set) if math.isfinite(due) else None
+            try:
+                await self._wake.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()
+
+    async def _look(self, key: Key) -> None:
+        record = self._record(key)
+        if record is None or record.task_id is None or record.state.over:
+            self.forget(key)
+            return
+        self.polls += 1
+        got = await self._sender.once(self._call(record.task_id), decode.read_status)
+        known = self._record(key)
+        if known is not None and not known.state.over:
+            self._learn(known, got)
+
+    def _learn(self, record: TaskRecord, got: Got) -> None:
+        """Enter what a look brought; whatever is not the provider's own word is no news."""
+        now = self._clock()
+        where = reach(got)
+        if where is not Reach.REFUSED:
+            self._missing.pop(record.key, None)
+        if isinstance(got, Answer) and got.event is not None:
+            self._tell(record.key, got.event)
+            up = self._scheduler.pending(record.key, now, usable=True)
+        elif isinstance(got, Answer) and where is Reach.REFUSED:
+            up = self._refused(record, got, now)
+        elif isinstance(got, Answer) and where is Reach.THROTTLED:
+            up = self._scheduler.throttled(record.key, now, got.retry_after)
+        else:
+            up = self._scheduler.pending(record.key, now, usable=False)
+        if up and record.task_id is not None:
+            seconds = now - (record.accepted or record.created)
+            error = TaskTimeoutError(task_id=record.task_id, seconds=round(seconds, 3))
+            self._tell(record.key, TimedOut(error))
+
+    def _refused(self, record: TaskRecord, answer: Answer, now: float) -> bool:
+        """Take a refusal for the end, but for a 404 that may pass."""
+        missing = self._missing[record.key] = self._missing.get(record.key, 0) + 1
+        young = now - (record.accepted or record.created) < _YOUNG
+        if answer.status == _NOT_FOUND and (missing < _MOST_MISSING or young):
+            return self._scheduler.pending(record.key, now, usable=False)
+        error = refusals.refusal(answer, task_id=record.task_id)
+        self._tell(record.key, Abandoned(error))
+        return False

@@ -1,0 +1,225 @@
+"""A call with the retry law and the deadline.
+
+`Sender.once` is one attempt: the transport, the reader, nothing else. `Sender.read` repeats a call
+that costs nothing. `Sender.submit` is the one place where a paid request is repeated; each of its
+attempts is a task of the session, which a cancelled caller no longer stops, and everything that
+becomes known is told to the registry from inside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Protocol
+
+import attrs
+
+from fluxflex._aio.transport import Transport
+from fluxflex._core import decode, refusals
+from fluxflex._core.exchange import Answer, Call, Intent, Reply, Unanswered
+from fluxflex._core.lifecycle import Key, LeftUncertain, Sent, TaskEvent, TurnedAway
+from fluxflex._core.retry import Again, Reach, RetryPolicy, Verdict, decide, reach
+from fluxflex.errors import BudgetExceededError, FluxFlexError, SubmitUncertainError
+
+Got = Answer | Unanswered
+
+
+class Reader(Protocol):
+    """One of the readers of `decode`."""
+
+    def __call__(self, reply: Reply, *, wall: float) -> Answer:
+        """Return what a reply says."""
+        ...
+
+
+@attrs.frozen
+class Retry:
+    """What one attempt came to, when another is to follow.
+
+    Attributes:
+        delay: after so many seconds.
+        left: set where this attempt may have been accepted and the user opted in to sending it
+            again all the same.
+    """
+
+    delay: float
+    left: SubmitUncertainError | None = None
+
+
+# What one attempt came to: another is to follow, an error, or `None` for accepted.
+Step = Retry | FluxFlexError | None
+
+
+class Desk(Protocol):
+    """What the sender needs of the engine."""
+
+    def tell(self, key: Key, event: TaskEvent) -> object:
+        """Enter what was learnt about a task."""
+        ...
+
+    def withdraw(self, key: Key) -> None:
+        """Forget a task that was not sent, with its slot and its money; no other."""
+        ...
+
+    def pay_again(self, key: Key) -> None:
+        """Set money aside for one more attempt, beside what the uncertain one may have cost."""
+        ...
+
+    def admit(self) -> None:
+        """Let an attempt begin.
+
+        Raises:
+            SessionClosedError: the session takes its leave; nothing more is sent.
+        """
+        ...
+
+    def launch(self, attempt: Coroutine[object, object, Step]) -> asyncio.Task[Step]:
+        """Run an attempt as a task of the session, which a cancelled caller does not stop."""
+        ...
+
+
+class Sender:
+    """Sends calls by the retry law.
+
+    Args:
+        transport: what carries them.
+        policy: how often and how soon a call is repeated.
+        request: seconds for one exchange.
+        posts: how many submits may be in the air at once, so that the pool is never a queue.
+        rng: the source of the jitter.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        policy: RetryPolicy,
+        request: float,
+        posts: int,
+        rng: random.Random,
+    ) -> None:
+        self._transport = transport
+        self._policy = policy
+        self._request = request
+        self._posts = asyncio.Semaphore(posts)
+        self._rng = rng
+        self.retries = 0
+
+    async def once(self, call: Call, reader: Reader, *, timeout: float = math.inf) -> Got:
+        """Make one attempt and read what came of it."""
+        got = await self._transport.send(call, timeout=min(timeout, self._request))
+        return got if isinstance(got, Unanswered) else reader(got, wall=time.time())
+
+    async def read(self, call: Call, reader: Reader) -> Answer:
+        """Repeat a call that costs nothing until it is answered.
+
+        Raises:
+            APIError, APIConnectionError, ConfigurationError: after its last attempt.
+        """
+        seen: Counter[Reach] = Counter()
+        while True:
+            got = await self.once(call, reader)
+            step = self.judge(Intent.READ, got, seen)
+            if isinstance(step, Again):
+                self.retries += 1
+                await asyncio.sleep(step.delay)
+            elif isinstance(got, Answer) and step in {Verdict.READ, Verdict.TASK}:
+                return got
+            elif isinstance(got, Answer) and step is Verdict.MISCONFIGURED:
+                raise refusals.redirected(got)
+            else:
+                raise refusals.failed_read(got)
+
+    def judge(self, intent: Intent, got: Got, seen: Counter[Reach]) -> Again | Verdict:
+        """Apply the law.
+
+        `seen` counts apart what this call met, so that a hundred 429s do not use up the attempts
+        that a failure to connect has.
+        """
+        where = reach(got)
+        seen[where] += 1
+        return decide(intent, got, seen[where], self._policy, self._rng.random())
+
+    async def submit(self, desk: Desk, key: Key, call: Call, *, within: float) -> None:
+        """Send a submit until it is accepted, refused or uncertain, or its time is up.
+
+        Cancelled while an attempt is in the air, the attempt goes on by itself and is entered;
+        cancelled in a pause, nothing more is sent.
+
+        Raises:
+            APIError, APIConnectionError, ConfigurationError: it was not accepted.
+            SubmitUncertainError: it may have been.
+        """
+        deadline = asyncio.get_running_loop().time() + within
+        seen: Counter[Reach] = Counter()
+        while True:
+            async with self._posts:
+                desk.admit()
+                attempt = desk.launch(self._attempt(desk, key, call, seen, deadline))
+                try:
+                    step = await asyncio.shield(attempt)
+                except asyncio.CancelledError:
+                    attempt.add_done_callback(functools.partial(_orphaned, desk, key))
+                    raise
+            if step is None:
+                return
+            if not isinstance(step, Retry):
+                raise step
+            self.retries += 1
+            try:
+                await asyncio.sleep(step.delay)
+                if step.left is not None:
+                    desk.pay_again(key)
+            except BaseException as error:
+                _give_up(desk, key, step)
+                if step.left is not None and isinstance(error, BudgetExceededError):
+                    raise step.left from None
+                raise
+
+    async def _attempt(
+        self, desk: Desk, key: Key, call: Call, seen: Counter[Reach], deadline: float
+    ) -> Step:
+        """Make one attempt and enter what came of it."""
+        clock = asyncio.get_running_loop().time
+        desk.tell(key, Sent())
+        sent_at = time.time()
+        got = await self.once(call, decode.read_submit, timeout=max(0.0, deadline - clock()))
+        step = self.judge(Intent.SUBMIT, got, seen)
+        again = isinstance(step, Again) and clock() + step.delay < deadline
+        if isinstance(got, Answer) and got.event is not None:
+            desk.tell(key, got.event)
+            return None
+        if step is Verdict.UNCERTAIN or (isinstance(step, Again) and step.uncertain):
+            digest = hashlib.sha256(call.body or b"").hexdigest()
+            left = refusals.uncertain(got, sent_at=sent_at, payload_sha256=digest)
+            if again and isinstance(step, Again):
+                return Retry(step.delay, left)
+            desk.tell(key, LeftUncertain(left))
+            return left
+        desk.tell(key, TurnedAway())
+        if again and isinstance(step, Again):
+            return Retry(step.delay)
+        if isinstance(got, Unanswered):
+            return refusals.unreachable(got)
+        if step is Verdict.MISCONFIGURED:
+            return refusals.redirected(got)
+        return refusals.refusal(got, submit=True)
+
+
+def _orphaned(desk: Desk, key: Key, attempt: asyncio.Task[Step]) -> None:
+    """Enter what an attempt came to whose caller was cancelled."""
+    if not attempt.cancelled():
+        _give_up(desk, key, attempt.result())
+
+
+def _give_up(desk: Desk, key: Key, step: Step) -> None:
+    """Enter that nobody goes on with a submit that was to be repeated."""
+    if isinstance(step, Retry) and step.left is not None:
+        desk.tell(key, LeftUncertain(step.left))
+    desk.withdraw(key)

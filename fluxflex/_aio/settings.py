@@ -1,0 +1,191 @@
+"""What a session is opened with: checked once, before anything is sent."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import attrs
+
+from fluxflex._core import encode
+from fluxflex._core.encode import Api
+from fluxflex._core.lifecycle import Change
+from fluxflex._core.limits import FixedConcurrency, Timeouts
+from fluxflex._core.request import PRICES, QUALITIES
+from fluxflex._core.retry import RetryPolicy
+from fluxflex._core.schedule import PollPolicy
+from fluxflex.errors import ConfigurationError
+
+BASE_URL = "https://api.unifically.com"
+BASE_URL_VARIABLE = "FLUXFLEX_BASE_URL"
+KEY_VARIABLES = ("FLUXFLEX_API_KEY", "UNIFICALLY_API_KEY")
+
+Money = Decimal | int | float | str
+Observer = Callable[[Change], object]
+T = TypeVar("T")
+
+
+# A hundred connections are as fast as a thousand, and far easier on both sides.
+_MOST_POSTS = 64
+_MOST_LOOKS = 32
+
+
+@attrs.frozen(kw_only=True)
+class Lanes:
+    """How many exchanges of each kind may be in the air at once.
+
+    Together they never want more than the pool has, so that it is never a hidden queue.
+    """
+
+    posts: int
+    looks: int
+    downloads: int
+
+    @property
+    def connections(self) -> int:
+        """How many connections they need."""
+        return self.posts + self.looks + self.downloads
+
+    def within(self, limit: int) -> Lanes:
+        """Return lanes for a pool of so many connections; 0 stands for no limit."""
+        if limit <= 0 or limit >= self.connections:
+            return self
+        quarter = max(1, limit // 4)
+        return Lanes(
+            posts=min(self.posts, max(1, limit // 2)),
+            looks=min(self.looks, quarter),
+            downloads=min(self.downloads, quarter),
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What a session was opened with, checked and complete."""
+
+    api: Api
+    base_url: str
+    ceiling: int
+    poll_rate: float | None
+    poll: PollPolicy
+    retry: RetryPolicy
+    timeouts: Timeouts
+    budget: Decimal | None
+    prices: Mapping[str, Decimal]
+    lanes: Lanes
+    on_event: Observer | None
+
+
+def key(given: str | None) -> str:
+    """Return the API key, from the argument or the environment, without echoing it."""
+    found = given or next(filter(None, map(os.environ.get, KEY_VARIABLES)), None)
+    if found is None:
+        names = " or ".join(KEY_VARIABLES)
+        raise ConfigurationError("There is no API key", hint=f"Set {names}, or pass `api_key`.")
+    found = found.strip() if isinstance(found, str) else ""
+    if not found or not found.isascii() or any(c.isspace() or not c.isprintable() for c in found):
+        raise ConfigurationError(
+            "The API key is not one: it must be printable ASCII without blanks",
+            hint="Copy the key again; it is not shown here.",
+        )
+    return found
+
+
+def base_url(given: str | None) -> str:
+    """Return the API's address without a slash at its end."""
+    url = given or os.environ.get(BASE_URL_VARIABLE) or BASE_URL
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ConfigurationError(
+            "The base URL must be an http(s) address without a query or a login",
+            hint=f"The provider's is {BASE_URL}.",
+        )
+    return url.rstrip("/")
+
+
+def api(name: str) -> Api:
+    """Return the generation of the provider's API by its name."""
+    found = encode.APIS.get(name)
+    if found is None:
+        raise ConfigurationError(f"api must be one of {', '.join(encode.APIS)}, not {name!r}")
+    return found
+
+
+def ceiling(concurrency: int | FixedConcurrency) -> int:
+    """Return how many tasks may be sent and not yet finished."""
+    if isinstance(concurrency, FixedConcurrency):
+        return concurrency.ceiling
+    return count("concurrency", concurrency)
+
+
+def count(name: str, value: int) -> int:
+    """Return a whole number from 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{name} must be a whole number from 1, not {value!r}")
+    return value
+
+
+def lanes(ceiling: int, downloads: int, limit: int) -> Lanes:
+    """Return the lanes of a session; `limit` is that of the user's own connector."""
+    wanted = Lanes(
+        posts=min(ceiling, _MOST_POSTS), looks=_MOST_LOOKS, downloads=count("downloads", downloads)
+    )
+    return wanted.within(limit)
+
+
+def rate(value: float | None) -> float | None:
+    """Return requests a second, or `None` for no limit."""
+    if value is None:
+        return None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:
+        raise ConfigurationError(f"poll_rate must be more than 0 a second, not {value!r}")
+    return value
+
+
+def timeouts(given: Timeouts | float | None, usual: Timeouts) -> Timeouts:
+    """Return the timeouts that hold; a number stands for those of the task."""
+    if given is None:
+        return usual
+    if isinstance(given, Timeouts):
+        return given
+    try:
+        return attrs.evolve(usual, task=given)
+    except ValueError as error:
+        raise ConfigurationError(f"timeout: {error}") from None
+
+
+def money(name: str, value: Money) -> Decimal:
+    """Return an amount in USD, exactly as it is written."""
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if isinstance(value, bool) or not amount.is_finite() or amount < 0:
+        raise ConfigurationError(f"{name} must be an amount in USD, not {value!r}")
+    return amount
+
+
+def prices(given: Mapping[str, Money] | None) -> Mapping[str, Decimal]:
+    """Return the price table, with the user's prices in place of the published ones."""
+    own = {
+        quality: money(f"prices[{quality!r}]", price) for quality, price in (given or {}).items()
+    }
+    unknown = sorted(set(own) - set(QUALITIES))
+    if unknown:
+        raise ConfigurationError(f"prices: there is no quality {', '.join(unknown)}")
+    return {**PRICES, **own}
+
+
+def instance(kind: type[T], name: str, value: object) -> T:
+    """Return a value of this kind."""
+    if not isinstance(value, kind):
+        raise ConfigurationError(f"{name} must be a {kind.__name__}, not {value!r}")
+    return value

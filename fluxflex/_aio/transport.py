@@ -1,0 +1,266 @@
+"""HTTP on aiohttp, behind one method. The only file that talks to `aiohttp.ClientSession`.
+
+`send` never raises for the network: what went wrong comes back as a value that says how far the
+request got, which is what the retry law needs to know. aiohttp's exceptions do not tell that (it
+raises the same one whether the server closed before reading or after acting), its trace hooks do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import urllib.request
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Protocol
+
+import aiohttp
+import attrs
+from yarl import URL
+
+from fluxflex._core.exchange import Call, Phase, Redirects, Reply, Unanswered
+
+log = logging.getLogger("fluxflex")
+
+# Below the idle timeouts of common gateways: a POST on a connection that the other side has just
+# closed would be left uncertain.
+KEEP_ALIVE = 15.0
+_MOST_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_HOPELESS = (
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
+)
+
+
+class Transport(Protocol):
+    """What carries a call to the provider and its reply back."""
+
+    async def send(self, call: Call, *, timeout: float) -> Reply | Unanswered:
+        """Send a call and return what came of it; never raise for the network."""
+        ...
+
+    def hurry(self, seconds: float) -> None:
+        """Give what is in the air, and what is sent from now on, at most so many seconds."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
+@attrs.define
+class _Progress:
+    """How far one exchange has got: the trace hooks and the reader move it on."""
+
+    phase: Phase = Phase.NEVER_SENT
+    response: aiohttp.ClientResponse | None = None
+    chunks: list[bytes] = attrs.field(factory=list)
+    size: int = 0
+
+
+class AiohttpTransport:
+    """A `Transport` on aiohttp's public interface. Create it inside a running loop.
+
+    Args:
+        base_url: the API; the key goes to its origin only.
+        key: the API key, or `None` for a transport that needs none.
+        connect: seconds for reaching a server.
+        connections: how many at once; sized by the session so that the pool is never a queue.
+        connector: the user's own, never closed by us.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None = None,
+        key: str | None = None,
+        connect: float = 10.0,
+        connections: int = 8,
+        connector: aiohttp.BaseConnector | None = None,
+    ) -> None:
+        self._origin = URL(base_url).origin() if base_url else None
+        self._key = key
+        self._routes: dict[URL, _Route] = {}
+        self._scopes: set[asyncio.Timeout] = set()
+        self._most = math.inf
+        self._session = aiohttp.ClientSession(
+            connector=connector
+            or aiohttp.TCPConnector(limit=connections, keepalive_timeout=KEEP_ALIVE),
+            connector_owner=connector is None,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect),
+            trace_configs=[_trace()],
+            headers={"user-agent": "fluxflex"},
+        )
+
+    def __repr__(self) -> str:
+        return f"<AiohttpTransport: {len(self._scopes)} in the air>"
+
+    async def send(self, call: Call, *, timeout: float) -> Reply | Unanswered:
+        """Send a call and return what came of it; never raise for the network."""
+        try:
+            url = URL(call.url, encoded=True)
+            for _ in range(_MOST_REDIRECTS):
+                got = await self._exchange(call, url, min(timeout, self._most))
+                target = _target(call.redirects, url, got)
+                if target is None:
+                    return got
+                url = target
+        except ValueError as error:
+            return Unanswered(phase=Phase.NEVER_SENT, reason=self._words(error), hopeless=True)
+        return Unanswered(
+            phase=Phase.SENT, reason=f"more than {_MOST_REDIRECTS} redirects", hopeless=True
+        )
+
+    def hurry(self, seconds: float) -> None:
+        """Give what is in the air, and what is sent from now on, at most so many seconds."""
+        self._most = min(self._most, seconds)
+        latest = asyncio.get_running_loop().time() + seconds
+        for scope in self._scopes:
+            when = scope.when()
+            if when is not None and when > latest and not scope.expired():
+                scope.reschedule(latest)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def _exchange(self, call: Call, url: URL, seconds: float) -> Reply | Unanswered:
+        progress = _Progress()
+        complete, reason, hopeless = False, "", False
+        scope = asyncio.timeout(seconds)
+        try:
+            async with scope:
+                self._scopes.add(scope)
+                await self._once(call, url, progress)
+                complete = True
+        except Exception as error:  # noqa: BLE001 - whatever a hostile reply makes a parser raise
+            late = scope.expired()
+            reason = f"no reply within {seconds:g} seconds" if late else self._words(error)
+            hopeless = isinstance(error, _HOPELESS)
+        finally:
+            self._scopes.discard(scope)
+        got: Reply | Unanswered
+        if progress.response is None:
+            got = Unanswered(phase=progress.phase, reason=reason, hopeless=hopeless)
+        else:
+            got = self._reply(progress, call.limit, complete=complete)
+        log.debug("%s %s: %s", call.method, url.with_query(None), got)
+        return got
+
+    async def _once(self, call: Call, url: URL, progress: _Progress) -> None:
+        origin = url.origin()
+        route = self._routes.get(origin)
+        if route is None:
+            route = self._routes[origin] = _route(url)
+        headers = {**call.headers, **route.headers}
+        if call.keyed and self._key is not None and origin == self._origin:
+            headers["authorization"] = f"Bearer {self._key}"
+        async with self._session.request(
+            call.method,
+            url,
+            data=call.body,
+            headers=headers,
+            allow_redirects=False,
+            proxy=route.proxy,
+            proxy_headers=route.proxy_headers,
+            trace_request_ctx=progress,
+        ) as response:
+            progress.response = response
+            # `response.read()` would lose what did arrive of a body that breaks off.
+            async for chunk in response.content.iter_any():
+                progress.chunks.append(chunk)
+                progress.size += len(chunk)
+                if progress.size > call.limit:
+                    response.close()
+                    return
+
+    def _reply(self, progress: _Progress, limit: int, *, complete: bool) -> Reply:
+        response = progress.response
+        assert response is not None  # noqa: S101 - the caller has just looked
+        return Reply(
+            status=response.status,
+            headers={name.lower(): self._scrub(text) for name, text in response.headers.items()},
+            body=self._scrub_bytes(b"".join(progress.chunks)[:limit]),
+            complete=complete,
+            oversized=progress.size > limit,
+        )
+
+    def _words(self, error: Exception) -> str:
+        text = self._scrub(str(error))
+        return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+    def _scrub(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key else text
+
+    def _scrub_bytes(self, body: bytes) -> bytes:
+        # Providers repeat a key in their messages; it goes no further than here.
+        return body.replace(self._key.encode(), b"***") if self._key else body
+
+
+@attrs.frozen
+class _Route:
+    """How the environment says that an origin is reached."""
+
+    proxy: URL | None = None
+    proxy_headers: Mapping[str, str] | None = None
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+
+def _route(url: URL) -> _Route:
+    """Read the proxy variables, once for each origin.
+
+    aiohttp's own `trust_env` would read them in a thread for every request, and would refuse to
+    send our key to a host that has an entry in a `.netrc` file.
+    """
+    given = urllib.request.getproxies().get(url.scheme)
+    if not given or urllib.request.proxy_bypass(url.host or ""):
+        return _Route()
+    proxy = URL(given if "://" in given else f"http://{given}")
+    if proxy.user is None:
+        return _Route(proxy)
+    login = {"proxy-authorization": aiohttp.encode_basic_auth(proxy.user, proxy.password or "")}
+    bare = proxy.with_user(None)
+    # A tunnel is asked for it by CONNECT; without one it stands beside the request's headers.
+    return _Route(bare, login) if url.scheme == "https" else _Route(bare, None, login)
+
+
+def _target(rule: Redirects, url: URL, got: Reply | Unanswered) -> URL | None:
+    """Return where a redirect leads that is to be followed."""
+    if rule is Redirects.NONE or isinstance(got, Unanswered) or got.status not in _REDIRECTS:
+        return None
+    location = got.headers.get("location")
+    if not location:
+        return None
+    target = url.join(URL(location, encoded=True))
+    if rule is Redirects.SAME_ORIGIN:
+        return target if target.origin() == url.origin() else None
+    downgraded = url.scheme == "https" and target.scheme != "https"
+    return None if downgraded or target.scheme not in {"http", "https"} else target
+
+
+def _trace() -> aiohttp.TraceConfig:
+    """Return the hooks that note how far a request got."""
+
+    async def on_headers(
+        _session: aiohttp.ClientSession,
+        context: SimpleNamespace,
+        _params: aiohttp.TraceRequestHeadersSentParams,
+    ) -> None:
+        context.trace_request_ctx.phase = Phase.WRITING
+
+    async def on_chunk(
+        _session: aiohttp.ClientSession,
+        context: SimpleNamespace,
+        _params: aiohttp.TraceRequestChunkSentParams,
+    ) -> None:
+        context.trace_request_ctx.phase = Phase.SENT
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(on_headers)
+    trace.on_request_chunk_sent.append(on_chunk)
+    return trace
