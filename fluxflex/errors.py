@@ -28,37 +28,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar
 
 import attrs
 
 if TYPE_CHECKING:
     from fluxflex._aio.batch import Outcome
-
-__all__ = [
-    "APIConnectionError",
-    "APIError",
-    "AuthenticationError",
-    "BudgetExceededError",
-    "Charged",
-    "ConfigurationError",
-    "ContentPolicyError",
-    "DownloadError",
-    "Fault",
-    "FluxFlexError",
-    "GenerationError",
-    "InsufficientBalanceError",
-    "InvalidRequestError",
-    "JournalError",
-    "RateLimitError",
-    "RequestRejectedError",
-    "ServerError",
-    "SessionClosedError",
-    "SubmitUncertainError",
-    "TaskNotFoundError",
-    "TaskTimeoutError",
-    "WebhookError",
-]
 
 Charged = Literal["no", "yes", "unknown"]
 
@@ -69,9 +44,10 @@ _MONEY = {
 }
 
 
-def _revive(
-    cls: type[FluxFlexError], args: tuple[object, ...], state: dict[str, object]
-) -> FluxFlexError:
+E = TypeVar("E", bound="FluxFlexError")
+
+
+def _revive(cls: type[E], args: tuple[object, ...], state: dict[str, object]) -> E:
     error = cls.__new__(cls, *args)
     error.args = args  # `TimeoutError.__new__` leaves them to `__init__`
     error.__dict__.update(state)
@@ -118,9 +94,7 @@ class FluxFlexError(Exception):
         text = self.message.rstrip(".") + task + "."
         return " ".join(filter(None, (text, _MONEY[self.charged], self.hint)))
 
-    def __reduce__(
-        self,
-    ) -> tuple[object, tuple[type[FluxFlexError], tuple[object, ...], dict[str, object]]]:
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return _revive, (type(self), self.args, self.__dict__.copy())
 
     def fresh(self) -> Self:
@@ -128,9 +102,7 @@ class FluxFlexError(Exception):
 
         One exception object raised to several awaiters grows a traceback frame with each.
         """
-        error = _revive(type(self), self.args, self.__dict__)
-        assert isinstance(error, type(self))  # noqa: S101 - tells the type checker what _revive does
-        return error
+        return _revive(type(self), self.args, self.__dict__)
 
 
 class ConfigurationError(FluxFlexError):

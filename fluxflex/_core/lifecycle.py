@@ -223,6 +223,11 @@ class Change:
         return self.after.state.over and not self.before.state.over
 
     @property
+    def names(self) -> bool:
+        """Whether this step brought the task's id."""
+        return self.before.task_id is None and self.after.task_id is not None
+
+    @property
     def revives(self) -> bool:
         """Whether we follow a task again that was given up."""
         return self.before.state.over and not self.after.state.over
@@ -251,10 +256,10 @@ def _written(record: TaskRecord, event: TaskEvent, state: TaskState, now: float)
         case Failed():
             task_id = record.task_id or event.task_id
             return attrs.evolve(moved, task_id=task_id, error=_named(event.error, task_id))
-        case LeftUncertain() | TimedOut() | Abandoned():
-            return attrs.evolve(moved, error=event.error)
         case TurnedAway():
             return moved
+        case _:  # given up: left uncertain, timed out or abandoned
+            return attrs.evolve(moved, error=event.error)
 
 
 def _named(error: GenerationError, task_id: str | None) -> GenerationError:

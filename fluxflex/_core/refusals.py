@@ -9,7 +9,6 @@ from fluxflex.errors import (
     APIConnectionError,
     APIError,
     AuthenticationError,
-    Charged,
     ConfigurationError,
     FluxFlexError,
     InsufficientBalanceError,
@@ -61,7 +60,6 @@ def refusal(answer: Answer, *, task_id: str | None = None, submit: bool = False)
         code=answer.code,
         retry_after=answer.retry_after,
         task_id=task_id,
-        charged="yes" if task_id else "no",
     )
 
 
@@ -76,10 +74,7 @@ def failed_read(got: Answer | Unanswered, *, task_id: str | None = None) -> Flux
     """Return the error of a reading call that was given up after its last attempt."""
     if isinstance(got, Answer):
         return refusal(got, task_id=task_id)
-    charged: Charged = "yes" if task_id else "no"
-    return APIConnectionError(
-        f"The provider did not answer: {got.reason}", task_id=task_id, charged=charged
-    )
+    return APIConnectionError(f"The provider did not answer: {got.reason}", task_id=task_id)
 
 
 def redirected(answer: Answer) -> ConfigurationError:

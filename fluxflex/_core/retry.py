@@ -202,7 +202,7 @@ def parse_retry_after(value: str | None, wall: float) -> float | None:
         return None
     text = value.strip()
     seconds = float(text) if _SECONDS.fullmatch(text) else _until(text, wall)
-    return seconds if seconds is not None and seconds <= _LONGEST_RETRY_AFTER else None
+    return None if seconds is None else min(seconds, _LONGEST_RETRY_AFTER)
 
 
 def _until(date: str, wall: float) -> float | None:

@@ -24,6 +24,8 @@ _PATIENCE = 5
 _MOST_DOUBLINGS = 60  # a float bears no more than a thousand
 _LONGEST_GAP = 30.0
 _PAUSE = 1.0
+# A look costs the provider next to nothing; a pause of hours would outlast every deadline.
+_LONGEST_PAUSE = 60.0
 _ROUNDING = 1e-9
 # So many entries of the heap may be stale, beyond one for each task.
 _SLACK = 64
@@ -60,7 +62,7 @@ class PollScheduler(Protocol):
 class RateGate:
     """A token bucket: so many a second, with a burst of a fifth of that on top.
 
-    In any second at most 1.2 times the rate gets through.
+    In any second at most 1.2 times the rate gets through, or the rate rounded up if that is more.
     """
 
     def __init__(self, rate: float | None) -> None:
@@ -153,7 +155,7 @@ class Scheduler:
         """
         if retry_after is None:
             return self._looked(key, now, usable=False, least=_PAUSE)
-        self._resume_at = max(self._resume_at, now + retry_after)
+        self._resume_at = max(self._resume_at, now + min(retry_after, _LONGEST_PAUSE))
         return self._looked(key, now, usable=False)
 
     def done(self, key: Key) -> None:
