@@ -1,0 +1,1 @@
+"""What `fluxflex.simulator.painter` paints with: nothing of it is public."""
