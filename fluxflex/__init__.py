@@ -10,10 +10,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fluxflex._aio.batch import Batch, BatchProgress, Outcome
+    from fluxflex._aio.batch import Batch
     from fluxflex._aio.handle import TaskHandle
     from fluxflex._aio.images import GeneratedImage
-    from fluxflex._aio.session import Account, Session, Statistics
+    from fluxflex._aio.outcome import BatchProgress, Outcome
+    from fluxflex._aio.reports import Account, Statistics
+    from fluxflex._aio.session import Session
     from fluxflex._core.lifecycle import Change, TaskState
     from fluxflex._core.limits import FixedConcurrency, Timeouts
     from fluxflex._core.request import GenerateRequest
@@ -62,10 +64,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "_aio.batch": ("Batch", "BatchProgress", "Outcome"),
+    "_aio.batch": ("Batch",),
     "_aio.handle": ("TaskHandle",),
     "_aio.images": ("GeneratedImage",),
-    "_aio.session": ("Account", "Session", "Statistics"),
+    "_aio.outcome": ("BatchProgress", "Outcome"),
+    "_aio.reports": ("Account", "Statistics"),
+    "_aio.session": ("Session",),
     "_core.lifecycle": ("Change", "TaskState"),
     "_core.limits": ("FixedConcurrency", "Timeouts"),
     "_core.request": ("GenerateRequest",),

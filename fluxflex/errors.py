@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar
 import attrs
 
 if TYPE_CHECKING:
-    from fluxflex._aio.batch import Outcome
+    from fluxflex._aio.outcome import Outcome
 
 Charged = Literal["no", "yes", "unknown"]
 

@@ -20,110 +20,17 @@ import attrs
 from fluxflex._aio.engine import Engine
 from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.images import GeneratedImage
+from fluxflex._aio.outcome import BatchProgress, Item, Outcome, closed_early, outcome_of, stops
 from fluxflex._core.lifecycle import TaskState
 from fluxflex._core.limits import Timeouts
 from fluxflex._core.request import GenerateRequest
 from fluxflex.errors import (
-    AuthenticationError,
-    BudgetExceededError,
-    Charged,
     ConfigurationError,
     DownloadError,
     FluxFlexError,
-    InsufficientBalanceError,
-    JournalError,
-    SessionClosedError,
-)
-
-# What the next item would meet too.
-_STOPPING = (
-    AuthenticationError,
-    BudgetExceededError,
-    ConfigurationError,
-    InsufficientBalanceError,
-    JournalError,
-    SessionClosedError,
 )
 
 SaveTo = Path | Callable[[int, GenerateRequest], Path]
-
-
-@attrs.frozen(kw_only=True)
-class Outcome:
-    """How one item of a batch ended.
-
-    Attributes:
-        index: its place in the source, from 0.
-        item: as it was given.
-        request: what was made of it; `None` where it was no valid request.
-        state: where its task stands; `QUEUED` where nothing was bought.
-        error: why it did not end well; `None` where it did.
-        task_id: the provider's id, where it was accepted.
-        path: where the picture was saved, where it was.
-        replayed: whether it was told from the journal and not bought now.
-    """
-
-    index: int
-    item: object
-    request: GenerateRequest | None = None
-    state: TaskState = TaskState.QUEUED
-    error: FluxFlexError | None = None
-    task_id: str | None = None
-    path: Path | None = None
-    replayed: bool = False
-    _image: GeneratedImage | None = attrs.field(default=None, repr=False)
-
-    @property
-    def ok(self) -> bool:
-        """Whether the picture was made, and saved where it was to be."""
-        return self.error is None
-
-    @property
-    def image(self) -> GeneratedImage:
-        """The picture.
-
-        Raises:
-            FluxFlexError: there is none; why is `error`.
-        """
-        if self._image is not None:
-            return self._image
-        error = self.error or SessionClosedError("There is no picture", task_id=self.task_id)
-        raise error.fresh()
-
-
-@attrs.frozen(kw_only=True)
-class BatchProgress:
-    """Where a batch stands.
-
-    Attributes:
-        read: items taken from the source.
-        exhausted: whether the source has ended, so that `read` is the total.
-        running: items sent or about to be.
-        saving: pictures on their way to disk, or waiting for that.
-        unread: outcomes that wait for the reader.
-        ok, failed: outcomes so far.
-    """
-
-    read: int
-    exhausted: bool
-    running: int
-    saving: int
-    unread: int
-    ok: int
-    failed: int
-
-
-@attrs.frozen
-class _Item:
-    index: int
-    item: object
-    request: GenerateRequest | None = None
-
-    @property
-    def asked(self) -> GenerateRequest:
-        """The request of an item that was found valid."""
-        assert self.request is not None  # noqa: S101 - an invalid item goes no further
-        return self.request
 
 
 class Batch:
@@ -152,7 +59,7 @@ class Batch:
         self._ahead = engine.slots.ceiling * (2 if ordered else 1)
         self._outcomes: dict[int, Outcome] = {}
         self._sending: dict[asyncio.Task[None], TaskHandle] = {}
-        self._to_save: deque[tuple[_Item, TaskHandle]] = deque()
+        self._to_save: deque[tuple[Item, TaskHandle]] = deque()
         self._running = self._saving = self._read = self._given = self._ok = self._failed = 0
         self._reader: asyncio.Task[None] | None = None
         self._stop: FluxFlexError | None = None
@@ -263,7 +170,7 @@ class Batch:
                 await self._take(item)
         except asyncio.CancelledError:
             if not self._left:
-                self._stop = _closed()
+                self._stop = closed_early()
             raise
         except Exception as error:  # noqa: BLE001 - the source's own, given out after the drain
             self._source_error = error
@@ -271,7 +178,10 @@ class Batch:
     async def _room(self) -> bool:
         """Wait until another item may be read; false when no more is to be."""
         while self._stop is None:
-            if self._running + len(self._to_save) + len(self._outcomes) < self._ahead:
+            busy = self._running + len(self._to_save) + len(self._outcomes)
+            # In order, those being saved count too: else outcomes that wait for their turn could
+            # take all the room, and the one they wait for could not be saved.
+            if busy + (self._saving if self._ordered else 0) < self._ahead:
                 return True
             self._space.clear()
             await self._space.wait()
@@ -279,7 +189,7 @@ class Batch:
 
     async def _take(self, item: object) -> None:
         """Check an item, wait for its slot, and send it on its way."""
-        entry = _Item(self._read, item)
+        entry = Item(self._read, item)
         self._read += 1
         self._running += 1
         try:
@@ -291,6 +201,9 @@ class Batch:
         except asyncio.CancelledError:
             self._refused(entry, self._why_stopped())
             raise
+        except Exception:
+            self._running -= 1  # an item that cannot even be read is the source's fault
+            raise
         handle = self._engine.open(entry.asked, self._timeouts)
         task = self._engine.work(self._send(entry, handle))
         self._sending[task] = handle
@@ -298,7 +211,7 @@ class Batch:
 
     # -- one item ----------------------------------------------------------------------------
 
-    async def _send(self, entry: _Item, handle: TaskHandle) -> None:
+    async def _send(self, entry: Item, handle: TaskHandle) -> None:
         try:
             if self._stop is not None:
                 raise self._stop.fresh()
@@ -306,48 +219,52 @@ class Batch:
         except asyncio.CancelledError:
             # Swallowed: this task is the batch's own, and `_sent` takes a cancelled one for one
             # that never began.
-            self._refused(entry, self._why_stopped())
+            self._sent_or_refused(entry, handle, self._why_stopped())
         except FluxFlexError as error:
-            if handle.state is TaskState.QUEUED:
-                self._refused(entry, error)
-            else:
-                self._follow(entry, handle)
+            self._sent_or_refused(entry, handle, error)
         else:
             self._follow(entry, handle)
 
-    def _sent(self, entry: _Item, task: asyncio.Task[None]) -> None:
+    def _sent_or_refused(self, entry: Item, handle: TaskHandle, error: FluxFlexError) -> None:
+        if handle.state is TaskState.QUEUED:
+            self._refused(entry, error)
+        else:
+            self._follow(entry, handle)
+
+    def _sent(self, entry: Item, task: asyncio.Task[None]) -> None:
         handle = self._sending.pop(task)
         if task.cancelled():
             self._engine.withdraw(handle.key)
             self._refused(entry, self._why_stopped())
 
     def _why_stopped(self) -> FluxFlexError:
-        return _closed() if self._stop is None else self._stop.fresh()
+        return closed_early() if self._stop is None else self._stop.fresh()
 
-    def _follow(self, entry: _Item, handle: TaskHandle) -> None:
+    def _follow(self, entry: Item, handle: TaskHandle) -> None:
         handle._when_over(lambda over: self._over(entry, over))  # noqa: SLF001 - for batches
 
-    def _refused(self, entry: _Item, error: FluxFlexError) -> None:
+    def _refused(self, entry: Item, error: FluxFlexError) -> None:
         """Give the outcome of an item that was not bought."""
         self._running -= 1
-        self._halt_for(error)
         self._give(Outcome(index=entry.index, item=entry.item, request=entry.request, error=error))
 
-    def _over(self, entry: _Item, handle: TaskHandle) -> None:
+    def _over(self, entry: Item, handle: TaskHandle) -> None:
         """Take an item whose task is over: save its picture, or give its outcome."""
         self._running -= 1
-        if handle.state is TaskState.COMPLETED and self._save_to is not None and not self._left:
+        if self._left:
+            return
+        if handle.state is TaskState.COMPLETED and self._save_to is not None:
             self._to_save.append((entry, handle))
             self._go_on()
             return
-        self._give(self._outcome(entry, handle))
+        self._give(outcome_of(entry, handle))
 
-    def _save(self, entry: _Item, handle: TaskHandle) -> None:
+    def _save(self, entry: Item, handle: TaskHandle) -> None:
         self._saving += 1
         task = self._engine.work(self._fetch(entry, handle.result()))
         task.add_done_callback(functools.partial(self._saved, entry, handle))
 
-    async def _fetch(self, entry: _Item, image: GeneratedImage) -> Path | FluxFlexError:
+    async def _fetch(self, entry: Item, image: GeneratedImage) -> Path | FluxFlexError:
         """Save a picture; what went wrong is the item's, so it is returned."""
         try:
             return await image.save(self._place(entry))
@@ -362,14 +279,14 @@ class Batch:
             )
 
     def _saved(
-        self, entry: _Item, handle: TaskHandle, task: asyncio.Task[Path | FluxFlexError]
+        self, entry: Item, handle: TaskHandle, task: asyncio.Task[Path | FluxFlexError]
     ) -> None:
         self._saving -= 1
-        saved = _closed(handle.task_id) if task.cancelled() else task.result()
+        saved = closed_early(handle.task_id) if task.cancelled() else task.result()
         path, error = (saved, None) if isinstance(saved, Path) else (None, saved)
-        self._give(self._outcome(entry, handle, path=path, error=error))
+        self._give(outcome_of(entry, handle, path=path, error=error))
 
-    def _place(self, entry: _Item) -> Path:
+    def _place(self, entry: Item) -> Path:
         """Return where the picture goes."""
         if isinstance(self._save_to, Path):
             self._save_to.mkdir(parents=True, exist_ok=True)
@@ -377,39 +294,14 @@ class Batch:
         assert self._save_to is not None  # noqa: S101 - only then anything is saved
         return self._save_to(entry.index, entry.asked)
 
-    def _outcome(
-        self,
-        entry: _Item,
-        handle: TaskHandle,
-        *,
-        path: Path | None = None,
-        error: FluxFlexError | None = None,
-    ) -> Outcome:
-        image = None
-        try:
-            image = handle.result()
-        except FluxFlexError as caught:
-            error = caught
-        if error is not None:
-            self._halt_for(error)
-        return Outcome(
-            index=entry.index,
-            item=entry.item,
-            request=entry.request,
-            state=handle.state,
-            error=error,
-            task_id=handle.task_id,
-            path=path,
-            image=image,
-        )
-
     # -- what follows ------------------------------------------------------------------------
 
     def _give(self, outcome: Outcome) -> None:
-        if outcome.ok:
+        if outcome.error is None:
             self._ok += 1
         else:
             self._failed += 1
+            self._halt_for(outcome.error)
         if not self._left:
             self._outcomes[outcome.index] = outcome
         self._moved.set()
@@ -423,8 +315,7 @@ class Batch:
 
     def _halt_for(self, error: FluxFlexError) -> None:
         """Stop reading and sending for what the next item would meet too."""
-        full_disk = isinstance(error, DownloadError) and error.local
-        if self._stop is not None or not (isinstance(error, _STOPPING) or full_disk):
+        if self._stop is not None or not stops(error):
             return
         self._stop = error
         self._space.set()
@@ -434,13 +325,6 @@ class Batch:
         for task, handle in list(self._sending.items()):
             if handle.state is TaskState.QUEUED and task is not asyncio.current_task():
                 task.cancel()
-
-
-def _closed(task_id: str | None = None) -> SessionClosedError:
-    charged: Charged = "yes" if task_id else "no"
-    return SessionClosedError(
-        "The session closed before the batch had ended", task_id=task_id, charged=charged
-    )
 
 
 async def _iterate(

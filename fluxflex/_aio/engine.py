@@ -13,7 +13,6 @@ import asyncio
 import logging
 import random
 import weakref
-from collections import Counter
 from collections.abc import Coroutine
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -26,6 +25,7 @@ from fluxflex._aio.poller import Poller
 from fluxflex._aio.sender import Sender
 from fluxflex._aio.settings import Settings
 from fluxflex._aio.slots import Slots
+from fluxflex._aio.tally import Tally
 from fluxflex._aio.transport import Transport
 from fluxflex._core import decode
 from fluxflex._core.budget import Budget
@@ -36,29 +36,23 @@ from fluxflex._core.lifecycle import (
     Attached,
     Change,
     Completed,
-    Failed,
     Key,
     LeftUncertain,
-    Running,
-    Sent,
     TaskEvent,
     TaskRecord,
     TaskState,
-    TurnedAway,
 )
 from fluxflex._core.limits import Timeouts
 from fluxflex._core.registry import Registry
 from fluxflex._core.request import GenerateRequest, price_of
 from fluxflex._core.scheduler import Scheduler
-from fluxflex.errors import ConfigurationError, FluxFlexError, SessionClosedError
+from fluxflex.errors import ConfigurationError, SessionClosedError
 
 log = logging.getLogger("fluxflex")
 T = TypeVar("T")
 
 # How long a POST in the air may take to bring its task id when the session closes at once.
 LAST_REPLIES = 5.0
-_MOST_UNHEARD = 1000
-_NAMED = 20
 
 
 class Engine:
@@ -73,7 +67,7 @@ class Engine:
     def __init__(self, settings: Settings, transport: Transport, rng: random.Random) -> None:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
-        self.counts: Counter[str] = Counter()
+        self.tally = Tally()
         self.budget = Budget(settings.budget)
         self.slots = Slots(settings.ceiling)
         self.sender = Sender(
@@ -99,8 +93,6 @@ class Engine:
         self._transport = transport
         self._handles: dict[Key, TaskHandle] = {}
         self._ended: weakref.WeakValueDictionary[Key, TaskHandle] = weakref.WeakValueDictionary()
-        self._unheard: dict[Key, FluxFlexError] = {}
-        self._words: set[str] = set()
         self._attempts: set[asyncio.Task[Any]] = set()
         self._work: set[asyncio.Task[Any]] = set()
         self._reading: set[asyncio.Task[Any]] = set()
@@ -170,7 +162,7 @@ class Engine:
     def admit(self) -> None:
         """Let an attempt begin, unless the session takes its leave."""
         if self._stop.is_set() or self._host.done():
-            raise SessionClosedError("The session closed before the request was sent")
+            raise _closed()
 
     def launch(self, attempt: Coroutine[object, object, T]) -> asyncio.Task[T]:
         """Run an attempt as a task of the session, which a cancelled caller does not stop."""
@@ -213,7 +205,7 @@ class Engine:
         change = self._registry.apply(key, event, self.loop.time())
         if change is None:
             return None
-        self._count(change)
+        self.tally.note(change)
         self._pay(change)
         handle = self._handle(key)
         if change.revives:
@@ -252,7 +244,7 @@ class Engine:
 
     def heard(self, key: Key) -> None:
         """Note that somebody learnt how the task ended."""
-        self._unheard.pop(key, None)
+        self.tally.heard(key)
 
     def cost_of(self, record: TaskRecord) -> Decimal | None:
         """Return what a finished task cost in USD: what the provider says, else the table's."""
@@ -268,40 +260,15 @@ class Engine:
     def _patience(self, handle: TaskHandle | None) -> float:
         return self.settings.timeouts.task if handle is None else handle.timeout
 
-    def _count(self, change: Change) -> None:
-        match change.event:
-            case Sent():
-                self.counts["posts"] += 1
-            case TurnedAway():
-                self.counts["refused"] += 1
-            case Running(word=word) if word not in decode.KNOWN_WORDS and word not in self._words:
-                self._words.add(word)
-                log.warning("the provider says %r of a task: taken for still running", word)
-            case _:
-                pass
-        if change.before.task_id is None and change.after.task_id is not None:
-            attached = isinstance(change.event, Attached)
-            self.counts["attached" if attached else "accepted"] += 1
-        if change.after.state is not change.before.state:
-            if change.before.state.over:
-                self.counts[change.before.state.name] -= 1
-            if change.after.state.over:
-                self.counts[change.after.state.name] += 1
-
     def _pay(self, change: Change) -> None:
         event, key = change.event, change.after.key
         if isinstance(event, LeftUncertain):
             self.budget.keep(key)
-        if isinstance(event, Accepted | Completed | Failed):
+        if change.names:
             self.budget.spend(key)
-        request = change.after.request
+        request = change.after.request if change.after.attempts else None  # bought by us
         if isinstance(event, Completed) and event.cost is not None and request is not None:
             self.budget.correct(price_of(request, self.settings.prices), event.cost)
-        error = change.after.error
-        if change.after.state is TaskState.FAILED and error is not None:
-            self._unheard[key] = error
-            if len(self._unheard) > _MOST_UNHEARD:
-                del self._unheard[next(iter(self._unheard))]
 
     def _observe(self, change: Change) -> None:
         if self.settings.on_event is None:
@@ -352,12 +319,13 @@ class Engine:
                 await self._detach()
                 self.downloads.closed = True
                 await self._transport.aclose()
+                self._idle.set()
 
     async def _detach(self) -> None:
         """Let go of what still runs: learn the ids of POSTs in the air, name what is left."""
         self.closing = True
         self._stop.set()
-        self.slots.refuse(SessionClosedError("The session closed before the request was sent"))
+        self.slots.refuse(_closed)
         self._transport.hurry(LAST_REPLIES)
         if self._attempts:
             await asyncio.wait(self._attempts)  # none takes longer than that
@@ -368,26 +336,15 @@ class Engine:
         left = [record for record in self._registry if record.state is TaskState.RUNNING]
         for record in left:
             error = SessionClosedError(
-                "The session closed before the task ended", task_id=record.task_id, charged="yes"
+                "The session closed before the task ended", task_id=record.task_id
             )
             self.tell(record.key, Abandoned(error))
-        _name(left)
-        self._name_unheard()
-
-    def _name_unheard(self) -> None:
-        for error in list(self._unheard.values())[:_NAMED]:
-            log.warning("a failed task that nobody awaited: %s", error)
-        if len(self._unheard) > _NAMED:
-            log.warning("and %d more failed tasks", len(self._unheard) - _NAMED)
+        self.tally.name_left(left)
 
     def _check_idle(self) -> None:
         if self.closing and not (self._submits or self._attempts or self._work or self._registry):
             self._idle.set()
 
 
-def _name(left: list[TaskRecord]) -> None:
-    """Log the ids of tasks that still run at the provider, so that they are not lost."""
-    if left:
-        named = ", ".join(str(record.task_id) for record in left[:_NAMED])
-        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
-        log.warning("detached from %d running tasks: %s%s", len(left), named, more)
+def _closed() -> SessionClosedError:
+    return SessionClosedError("The session closed before the request was sent")

@@ -87,7 +87,7 @@ class TaskHandle:
         return self.state
 
     async def _image(self) -> GeneratedImage:
-        if not self.state.over:
+        while not self.state.over:  # it may be revived before we get our turn
             await asyncio.shield(self._over())
         return self.result()
 

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterable, Iterable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
-
-import attrs
 
 from fluxflex._aio import settings
 from fluxflex._aio.batch import Batch, SaveTo
 from fluxflex._aio.engine import Engine
 from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.images import GeneratedImage
+from fluxflex._aio.reports import Account, Statistics, account_of
 from fluxflex._aio.settings import Money, Observer, Settings
 from fluxflex._aio.transport import AiohttpTransport, Transport
 from fluxflex._core import decode, encode
-from fluxflex._core.exchange import Answer
 from fluxflex._core.lifecycle import TaskState
 from fluxflex._core.limits import FixedConcurrency, Timeouts
 from fluxflex._core.request import RULES, GenerateRequest, as_request, faults_of, price_of
@@ -29,7 +27,6 @@ from fluxflex.errors import (
     ConfigurationError,
     Fault,
     InvalidRequestError,
-    ServerError,
     TaskNotFoundError,
 )
 
@@ -37,54 +34,6 @@ if TYPE_CHECKING:
     import aiohttp
 
 Request = str | Mapping[str, object] | GenerateRequest
-
-
-@attrs.frozen(kw_only=True)
-class Account:
-    """The account behind the key.
-
-    Attributes:
-        balance_usd: what is left on it, in USD.
-        user_id: the provider's number of the user.
-        email: as the provider has it.
-        restricted_until: seconds since the epoch until which it may not generate, where set.
-    """
-
-    balance_usd: Decimal
-    user_id: str | None = None
-    email: str | None = attrs.field(default=None, repr=False)
-    restricted_until: float | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Statistics:
-    """A snapshot of a session.
-
-    Attributes:
-        in_flight: tasks that hold a slot.
-        accepted: submits that the provider accepted.
-        attached: tasks followed that were submitted elsewhere or earlier.
-        completed, failed, timed_out, abandoned, uncertain: tasks that are over, by how.
-        posts: POSTs sent. refused: those that were definitely not accepted.
-        polls: status requests sent.
-        retries: calls that were repeated.
-        spent, reserved: USD; reserved is what may still be billed.
-    """
-
-    in_flight: int
-    accepted: int
-    attached: int
-    completed: int
-    failed: int
-    timed_out: int
-    abandoned: int
-    uncertain: int
-    posts: int
-    refused: int
-    polls: int
-    retries: int
-    spent: Decimal
-    reserved: Decimal
 
 
 class Session:
@@ -326,7 +275,7 @@ class Session:
             answer = await engine.sender.read(first, decode.read_plain)
         except TaskNotFoundError:
             answer = await engine.sender.read(second, decode.read_plain)
-        return _account(answer)
+        return account_of(answer)
 
     def price(self, request: Request) -> Decimal:
         """Return what a request costs in USD, from the published table or `prices`.
@@ -339,7 +288,7 @@ class Session:
     def statistics(self) -> Statistics:
         """Return a snapshot of what the session has done and does."""
         engine = self._opened
-        counts = engine.counts
+        counts = engine.tally
         return Statistics(
             in_flight=engine.slots.taken,
             accepted=counts["accepted"],
@@ -376,20 +325,3 @@ def _place(save_to: SaveTo | str | None) -> SaveTo | None:
             f"save_to is no folder: {place}", hint="Name a folder, new or old, or a callable."
         )
     return place
-
-
-def _account(answer: Answer) -> Account:
-    data = answer.data
-    try:
-        balance = Decimal(str(data["balance_usd"]))
-    except (KeyError, InvalidOperation):
-        raise ServerError(
-            "The provider's account has no balance in it", status=answer.status
-        ) from None
-    user, email, restricted = (data.get(n) for n in ("user_id", "email", "restricted_until"))
-    return Account(
-        balance_usd=balance,
-        user_id=None if user is None else str(user),
-        email=email if isinstance(email, str) else None,
-        restricted_until=float(restricted) if isinstance(restricted, int | float) else None,
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 
 class Slots:
@@ -48,9 +49,9 @@ class Slots:
                 self.taken += 1
                 turn.set_result(None)
 
-    def refuse(self, error: Exception) -> None:
-        """Let everyone who waits go with an error."""
+    def refuse(self, error: Callable[[], Exception]) -> None:
+        """Let everyone who waits go with an error of their own."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_exception(error)
+                turn.set_exception(error())

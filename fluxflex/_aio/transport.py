@@ -27,6 +27,8 @@ log = logging.getLogger("fluxflex")
 # closed would be left uncertain.
 KEEP_ALIVE = 15.0
 _MOST_REDIRECTS = 5
+# A shorter key is made up, as for the simulator, and would be found in the words of any reply.
+_SHORTEST_SECRET = 8
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HOPELESS = (
     aiohttp.ClientConnectorCertificateError,
@@ -84,6 +86,7 @@ class AiohttpTransport:
     ) -> None:
         self._origin = URL(base_url).origin() if base_url else None
         self._key = key
+        self._secret = key if key is not None and len(key) >= _SHORTEST_SECRET else None
         self._routes: dict[URL, _Route] = {}
         self._scopes: set[asyncio.Timeout] = set()
         self._most = math.inf
@@ -148,8 +151,9 @@ class AiohttpTransport:
         if progress.response is None:
             got = Unanswered(phase=progress.phase, reason=reason, hopeless=hopeless)
         else:
-            got = self._reply(progress, call.limit, complete=complete)
-        log.debug("%s %s: %s", call.method, url.with_query(None), got)
+            got = self._reply(call, progress, complete=complete)
+        if log.isEnabledFor(logging.DEBUG):  # without the query: picture hosts sign theirs
+            log.debug("%s %s: %s", call.method, url.with_query(None), got)
         return got
 
     async def _once(self, call: Call, url: URL, progress: _Progress) -> None:
@@ -179,15 +183,16 @@ class AiohttpTransport:
                     response.close()
                     return
 
-    def _reply(self, progress: _Progress, limit: int, *, complete: bool) -> Reply:
+    def _reply(self, call: Call, progress: _Progress, *, complete: bool) -> Reply:
         response = progress.response
         assert response is not None  # noqa: S101 - the caller has just looked
+        body = b"".join(progress.chunks)[: call.limit]
         return Reply(
             status=response.status,
             headers={name.lower(): self._scrub(text) for name, text in response.headers.items()},
-            body=self._scrub_bytes(b"".join(progress.chunks)[:limit]),
+            body=self._scrub_bytes(body) if call.keyed else body,  # a picture stays as it is
             complete=complete,
-            oversized=progress.size > limit,
+            oversized=progress.size > call.limit,
         )
 
     def _words(self, error: Exception) -> str:
@@ -195,11 +200,11 @@ class AiohttpTransport:
         return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
     def _scrub(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+        return text.replace(self._secret, "***") if self._secret else text
 
     def _scrub_bytes(self, body: bytes) -> bytes:
         # Providers repeat a key in their messages; it goes no further than here.
-        return body.replace(self._key.encode(), b"***") if self._key else body
+        return body.replace(self._secret.encode(), b"***") if self._secret else body
 
 
 @attrs.frozen

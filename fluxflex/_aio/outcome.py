@@ -1,0 +1,154 @@
+"""What a batch gives out: an outcome for each item, and where it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from fluxflex._aio.handle import TaskHandle
+from fluxflex._aio.images import GeneratedImage
+from fluxflex._core.lifecycle import TaskState
+from fluxflex._core.request import GenerateRequest
+from fluxflex.errors import (
+    AuthenticationError,
+    BudgetExceededError,
+    ConfigurationError,
+    DownloadError,
+    FluxFlexError,
+    InsufficientBalanceError,
+    JournalError,
+    SessionClosedError,
+)
+
+_STOPPING = (
+    AuthenticationError,
+    BudgetExceededError,
+    ConfigurationError,
+    InsufficientBalanceError,
+    JournalError,
+    SessionClosedError,
+)
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """How one item of a batch ended.
+
+    Attributes:
+        index: its place in the source, from 0.
+        item: as it was given.
+        request: what was made of it; `None` where it was no valid request.
+        state: where its task stands; `QUEUED` where nothing was bought.
+        error: why it did not end well; `None` where it did.
+        task_id: the provider's id, where it was accepted.
+        path: where the picture was saved, where it was.
+        replayed: whether it was told from the journal and not bought now.
+    """
+
+    index: int
+    item: object
+    request: GenerateRequest | None = None
+    state: TaskState = TaskState.QUEUED
+    error: FluxFlexError | None = None
+    task_id: str | None = None
+    path: Path | None = None
+    replayed: bool = False
+    _image: GeneratedImage | None = attrs.field(default=None, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the picture was made, and saved where it was to be."""
+        return self.error is None
+
+    @property
+    def image(self) -> GeneratedImage:
+        """The picture.
+
+        Raises:
+            FluxFlexError: there is none; why is `error`.
+        """
+        if self._image is not None:
+            return self._image
+        error = self.error or SessionClosedError("There is no picture", task_id=self.task_id)
+        raise error.fresh()
+
+
+@attrs.frozen(kw_only=True)
+class BatchProgress:
+    """Where a batch stands.
+
+    Attributes:
+        read: items taken from the source.
+        exhausted: whether the source has ended, so that `read` is the total.
+        running: items sent or about to be.
+        saving: pictures on their way to disk, or waiting for that.
+        unread: outcomes that wait for the reader.
+        ok, failed: outcomes so far.
+    """
+
+    read: int
+    exhausted: bool
+    running: int
+    saving: int
+    unread: int
+    ok: int
+    failed: int
+
+
+@attrs.frozen
+class Item:
+    """One item of the source, and what was made of it."""
+
+    index: int
+    item: object
+    request: GenerateRequest | None = None
+
+    @property
+    def asked(self) -> GenerateRequest:
+        """The request of an item that was found valid."""
+        assert self.request is not None  # noqa: S101 - an invalid item goes no further
+        return self.request
+
+
+def outcome_of(
+    entry: Item,
+    handle: TaskHandle,
+    *,
+    path: Path | None = None,
+    error: FluxFlexError | None = None,
+) -> Outcome:
+    """Return the outcome of an item whose task is over.
+
+    Args:
+        entry: the item.
+        handle: its task's.
+        path: where its picture was saved.
+        error: why the picture was not saved.
+    """
+    image = None
+    try:
+        image = handle.result()
+    except FluxFlexError as ended:
+        error = ended
+    return Outcome(
+        index=entry.index,
+        item=entry.item,
+        request=entry.request,
+        state=handle.state,
+        error=error,
+        task_id=handle.task_id,
+        path=path,
+        image=image,
+    )
+
+
+def stops(error: FluxFlexError) -> bool:
+    """Say whether the next item would meet this error too, so that a batch ends with it."""
+    full_disk = isinstance(error, DownloadError) and error.local
+    return full_disk or isinstance(error, _STOPPING)
+
+
+def closed_early(task_id: str | None = None) -> SessionClosedError:
+    """Return the error of an item that the session's end cut off."""
+    return SessionClosedError("The session closed before the batch had ended", task_id=task_id)

@@ -1,0 +1,81 @@
+"""What a session counts, and what it says in its log: once, and with the ids."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from fluxflex._core.decode import KNOWN_WORDS
+from fluxflex._core.lifecycle import (
+    Attached,
+    Change,
+    Key,
+    Running,
+    Sent,
+    TaskRecord,
+    TaskState,
+    TurnedAway,
+)
+from fluxflex.errors import FluxFlexError
+
+log = logging.getLogger("fluxflex")
+
+_MOST_UNHEARD = 1000
+_NAMED = 20
+
+
+class Tally:
+    """Counts of a session by what happened, and the failures that nobody has heard of."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._words: set[str] = set()
+        self._unheard: dict[Key, FluxFlexError] = {}
+
+    def __getitem__(self, name: str) -> int:
+        """Return a count: `posts`, `refused`, `accepted`, `attached`, or the name of a state."""
+        return self._counts[name]
+
+    def note(self, change: Change) -> None:
+        """Count one step of a task."""
+        before, after = change.before.state, change.after.state
+        match change.event:
+            case Sent():
+                self._counts["posts"] += 1
+            case TurnedAway():
+                self._counts["refused"] += 1
+            case Running(word=word):
+                self._say_once(word)
+            case _:
+                pass
+        if change.names:
+            attached = isinstance(change.event, Attached)
+            self._counts["attached" if attached else "accepted"] += 1
+        if after is not before:
+            self._counts[before.name] -= before.over
+            self._counts[after.name] += after.over
+        if after is TaskState.FAILED and change.after.error is not None:
+            self._unheard[change.after.key] = change.after.error
+            if len(self._unheard) > _MOST_UNHEARD:
+                del self._unheard[next(iter(self._unheard))]
+
+    def heard(self, key: Key) -> None:
+        """Note that somebody learnt how the task ended."""
+        self._unheard.pop(key, None)
+
+    def name_left(self, left: Sequence[TaskRecord]) -> None:
+        """Log the ids of what still runs at the provider, and the failures nobody awaited."""
+        if left:
+            named = ", ".join(str(record.task_id) for record in left[:_NAMED])
+            more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+            log.warning("detached from %d running tasks: %s%s", len(left), named, more)
+        for error in list(self._unheard.values())[:_NAMED]:
+            log.warning("a failed task that nobody awaited: %s", error)
+        if len(self._unheard) > _NAMED:
+            log.warning("and %d more failed tasks", len(self._unheard) - _NAMED)
+
+    def _say_once(self, word: str) -> None:
+        if word not in KNOWN_WORDS | self._words and len(self._words) < _NAMED:
+            self._words.add(word)
+            log.warning("the provider says %r of a task: taken for still running", word)

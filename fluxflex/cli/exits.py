@@ -1,0 +1,116 @@
+"""Exit codes: one table from what went wrong to the number that the shell sees."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+from fluxflex.errors import (
+    AuthenticationError,
+    BudgetExceededError,
+    ConfigurationError,
+    DownloadError,
+    GenerationError,
+    InsufficientBalanceError,
+    InvalidRequestError,
+    RateLimitError,
+    RequestRejectedError,
+    SubmitUncertainError,
+    TaskNotFoundError,
+    TaskTimeoutError,
+)
+
+_SIGNALLED = 128
+
+
+class Code(enum.IntEnum):
+    """What the shell sees."""
+
+    DONE = 0
+    OTHER = 1
+    USAGE = 2
+    ACCOUNT = 3
+    RATE_LIMIT = 4
+    NOT_FOUND = 5
+    MONEY = 6
+    TIMEOUT = 7
+    INVALID = 8
+    FAILED = 9
+    UNCERTAIN = 10
+
+
+# Where several fit, the first of these is given.
+ORDER = (
+    Code.USAGE,
+    Code.INVALID,
+    Code.ACCOUNT,
+    Code.MONEY,
+    Code.RATE_LIMIT,
+    Code.NOT_FOUND,
+    Code.TIMEOUT,
+    Code.UNCERTAIN,
+    Code.FAILED,
+    Code.OTHER,
+    Code.DONE,
+)
+
+
+class UsageError(Exception):
+    """What was asked for on the command line cannot be done as it is written."""
+
+
+class SignalledError(Exception):
+    """A signal ended the command.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
+TABLE: tuple[tuple[type[BaseException], Code], ...] = (
+    (UsageError, Code.USAGE),
+    (InvalidRequestError, Code.INVALID),
+    (RequestRejectedError, Code.INVALID),
+    (ConfigurationError, Code.ACCOUNT),
+    (AuthenticationError, Code.ACCOUNT),
+    (InsufficientBalanceError, Code.MONEY),
+    (BudgetExceededError, Code.MONEY),
+    (RateLimitError, Code.RATE_LIMIT),
+    (TaskNotFoundError, Code.NOT_FOUND),
+    (TaskTimeoutError, Code.TIMEOUT),
+    (SubmitUncertainError, Code.UNCERTAIN),
+    (GenerationError, Code.FAILED),
+)
+
+
+def code_of(error: BaseException) -> int:
+    """Return the exit code of a command that an error ended."""
+    if isinstance(error, KeyboardInterrupt):
+        return signalled(2)
+    if isinstance(error, SignalledError):
+        return signalled(error.signal)
+    return next((code for kind, code in TABLE if isinstance(error, kind)), Code.OTHER)
+
+
+def code_of_item(error: BaseException) -> int:
+    """Return what an item's error adds to the exit code of its batch.
+
+    A fault of this machine, such as a full disk, is no failure of the item.
+    """
+    local = isinstance(error, DownloadError) and error.local
+    code = code_of(error)
+    return Code.FAILED if code == Code.OTHER and not local else code
+
+
+def first(codes: Iterable[int]) -> int:
+    """Return the first code that fits, `DONE` where there is none."""
+    return min(codes, key=lambda code: ORDER.index(Code(code)), default=Code.DONE)
+
+
+def signalled(signal: int) -> int:
+    """Return the exit code of what a signal ended, as shells count it."""
+    return _SIGNALLED + signal

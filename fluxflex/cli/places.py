@@ -1,0 +1,122 @@
+"""Names of files and folders: where pictures go, and what must not be touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+from fluxflex.cli.exits import UsageError
+
+RESULTS = "results.jsonl"
+GALLERY = "index.html"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".bmp", ".tiff")
+_LONGEST_SLUG = 40
+_ID = 8
+_WIDTH = 4
+_NAMED = 3
+
+
+def slug(text: str) -> str:
+    """Return text as part of a file's name: letters and digits of any script, and hyphens."""
+    plain = unicodedata.normalize("NFKD", text.lower())
+    plain = "".join(char for char in plain if not unicodedata.combining(char))
+    plain = unicodedata.normalize("NFC", plain)
+    words = "".join(char if char.isalnum() else " " for char in plain).split()
+    short = "-".join(words)[: _LONGEST_SLUG + 1]
+    if len(short) > _LONGEST_SLUG:
+        head, hyphen, _ = short.rpartition("-")
+        short = head if hyphen else short[:_LONGEST_SLUG]
+    return short or "image"
+
+
+def numbered(index: int, prompt: str, total: int | None) -> str:
+    """Return the name of a batch's picture, without its suffix."""
+    width = max(_WIDTH, len(str(total or 0)))
+    return f"{index + 1:0{width}}-{slug(prompt)}"
+
+
+def _variants(path: Path) -> list[Path]:
+    """Return the names that a picture saved to this path may get."""
+    if path.suffix:
+        return [path]
+    return [path, *(path.with_name(path.name + suffix) for suffix in SUFFIXES)]
+
+
+def untaken(path: Path) -> Path:
+    """Return the path, or the first of `-2`, `-3` … at which no file lies."""
+    number, free = 1, path
+    while any(map(os.path.lexists, _variants(free))):
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free
+
+
+def single(out: Path | None) -> Callable[[str, str], Path]:
+    """Check where one picture is to go; return how its path follows from prompt and task id.
+
+    Raises:
+        UsageError: something lies there, or nothing can be written there.
+    """
+    folder = Path() if out is None else out
+    if out is not None and not out.is_dir():
+        there = next((path for path in _variants(out) if os.path.lexists(path)), None)
+        if there is not None:
+            raise UsageError(f"{there} exists and is not overwritten. Choose another -o.")
+        _check_writable(out.parent)
+        return lambda _prompt, _task_id: out
+    _check_writable(folder)
+
+    def place(prompt: str, task_id: str) -> Path:
+        short = "".join(char for char in task_id if char.isalnum())[:_ID]
+        return untaken(folder / "-".join(filter(None, (slug(prompt), short))))
+
+    return place
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse before anything is bought what could not be saved."""
+    near = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
+    if not near.is_dir():
+        raise UsageError(f"{near} is no folder. Choose another -o.")
+    if not os.access(near, os.W_OK | os.X_OK):
+        raise UsageError(f"Nothing may be written in {near}. Choose another -o.")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that a new batch cannot have for itself.
+
+    Raises:
+        UsageError: it is a file, holds a batch already, or holds something else.
+    """
+    if not os.path.lexists(folder):
+        _check_writable(folder.parent)
+        return
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file, not a folder. Choose another -o.")
+    if _is_batch(folder / RESULTS):
+        raise UsageError(
+            f"{folder} already holds a batch. Carrying on with it comes in the next release; "
+            "choose another -o. Nothing was bought."
+        )
+    there = sorted(path.name for path in folder.iterdir())
+    if there:
+        more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
+        raise UsageError(
+            f"{folder} is not empty: it holds {', '.join(there[:_NAMED])}{more}. "
+            "A batch wants a folder of its own; choose another -o. Nothing was bought."
+        )
+    _check_writable(folder)
+
+
+def _is_batch(path: Path) -> bool:
+    """Say whether a file of results is one of ours."""
+    try:
+        with path.open("rb") as file:
+            line = file.readline()
+        first = json.loads(line) if line.strip() else {"index": 0, "state": ""}
+    except (OSError, ValueError):
+        return False
+    return isinstance(first, dict) and {"index", "state"} <= first.keys()

@@ -1,0 +1,160 @@
+"""What the command line says: words to people on stderr, results to programs on stdout."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+
+import attrs
+from rich.console import Console
+from rich.text import Text
+
+from fluxflex.cli import exits
+from fluxflex.cli.exits import Code, SignalledError, UsageError
+from fluxflex.errors import FluxFlexError
+
+_CENTS = 2
+
+
+def dollars(amount: Decimal) -> str:
+    """Return an amount in USD with at least two decimals, and as many as it has."""
+    exponent = amount.normalize().as_tuple().exponent
+    places = max(_CENTS, -exponent) if isinstance(exponent, int) else _CENTS
+    return f"${amount:,.{places}f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where that is due."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def printable(text: str) -> str:
+    """Return text without the control characters that could steer a terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
+
+
+class Talk:
+    """Where a command speaks. `NO_COLOR` and a missing terminal are respected.
+
+    Attributes:
+        live: whether a display at the bottom of the terminal is being redrawn.
+    """
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+        self.live = False
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A folder's name may hold bytes that are no text; they go out as they came.
+            sys.stdout.reconfigure(errors="surrogateescape")
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether stderr is a terminal that can be redrawn."""
+        return sys.stderr.isatty() and not self.console.is_dumb_terminal
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether somebody is there who could answer a question."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+    def say(self, text: str, *, style: str = "") -> None:
+        """Say something to people."""
+        self.console.print(Text(printable(text), style=style))
+
+    def complain(self, text: str) -> None:
+        """Say what went wrong."""
+        self.say(f"fluxflex: {text}", style="red")
+
+    def error(self, error: BaseException) -> None:
+        """Say what went wrong, whether it cost money, and what to do next."""
+        self.complain(str(error) or type(error).__name__)
+        task_id = error.task_id if isinstance(error, FluxFlexError) else None
+        if task_id is not None:
+            self.say(f"To look at it again, which costs nothing: fluxflex wait {task_id}")
+
+    def out(self, line: str) -> None:
+        """Give a line to programs; a reader who has gone away is not an error."""
+        if self.live and sys.stdout.isatty():
+            # The same screen: the line goes above the display instead of through it.
+            self.say(line)
+            return
+        try:
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            self.say("Nobody reads stdout any more: the rest of the lines is left out.")
+            _silence_stdout()
+
+    def ask(self, question: str) -> bool:
+        """Ask a question that only a plain yes answers with yes."""
+        self.console.print(Text(f"{printable(question)} [y/N] "), end="")
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _silence_stdout() -> None:
+    """Let what is still written to stdout go nowhere, the flush at the exit included."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def guarded(talk: Talk, work: Callable[[], int]) -> int:
+    """Run a command; whatever ends it becomes words and an exit code, never a traceback."""
+    try:
+        with _logged(talk):
+            return work()
+    except (FluxFlexError, UsageError) as error:
+        talk.error(error)
+        return exits.code_of(error)
+    except KeyboardInterrupt as error:
+        talk.say("Interrupted.")
+        return exits.code_of(error)
+    except SignalledError as error:
+        return exits.code_of(error)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        talk.complain(f"{error.strerror or error}{where}")
+        return Code.OTHER
+    except Exception as error:  # noqa: BLE001 - the last resort: people get words
+        talk.complain(f"This should not happen, please report it: {type(error).__name__}: {error}")
+        return Code.OTHER
+
+
+@attrs.define
+class Notes(logging.Handler):
+    """Says what the library logs, in the same voice as everything else."""
+
+    talk: Talk
+
+    def __attrs_pre_init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say the message, without a traceback."""
+        self.talk.say(f"Note: {record.getMessage()}")
+
+
+@contextmanager
+def _logged(talk: Talk) -> Iterator[None]:
+    log, notes = logging.getLogger("fluxflex"), Notes(talk)
+    log.addHandler(notes)
+    try:
+        yield
+    finally:
+        log.removeHandler(notes)
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keep the library's notes back while the command tells the same in its own words."""
+    log = logging.getLogger("fluxflex")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before

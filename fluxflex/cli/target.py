@@ -1,0 +1,89 @@
+"""Where a command sends its requests: the provider, or a simulator in the same event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import attrs
+
+T = TypeVar("T")
+
+_BASE_URL_VARIABLE = "FLUXFLEX_BASE_URL"
+# More than any rehearsal asks for.
+_PLAY_MONEY = Decimal(1_000_000)
+SIMULATED_KEY = "simulated"
+
+
+@attrs.frozen
+class Access:
+    """What a session needs to reach it; `None` leaves it to the environment."""
+
+    api_key: str | None
+    base_url: str | None
+
+
+@attrs.frozen(kw_only=True)
+class Target:
+    """Where requests go.
+
+    Attributes:
+        base_url: the API's address, where it is given.
+        simulate: whether an embedded simulator stands in for the provider.
+        speed: how many times faster than the clock its time runs.
+    """
+
+    base_url: str | None = None
+    simulate: bool = False
+    speed: float = 4.0
+
+    @property
+    def costs_money(self) -> bool:
+        """Whether what is submitted there is paid for."""
+        url = self.base_url or os.environ.get(_BASE_URL_VARIABLE) or ""
+        return not (self.simulate or is_loopback(url))
+
+    @property
+    def key(self) -> str | None:
+        """The key to use; `None` takes it from the environment."""
+        return SIMULATED_KEY if self.simulate else None
+
+    @asynccontextmanager
+    async def access(self) -> AsyncIterator[Access]:
+        """Give the address and the key, with the simulator behind them where that is asked for."""
+        if not self.simulate:
+            yield Access(None, self.base_url)
+            return
+        from fluxflex.simulator import Simulator
+
+        async with Simulator(speed=self.speed, balance_usd=_PLAY_MONEY) as simulator:
+            yield Access(SIMULATED_KEY, simulator.url)
+
+
+def is_loopback(url: str) -> bool:
+    """Say whether an address is on this machine."""
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a loop of its own: uvloop's where there is one."""
+    with asyncio.Runner(loop_factory=_new_loop()) as runner:
+        return runner.run(work)
