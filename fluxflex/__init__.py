@@ -10,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fluxflex import errors as errors
+    from fluxflex import simulator as simulator
     from fluxflex._aio.batch import Batch
     from fluxflex._aio.handle import TaskHandle
     from fluxflex._aio.images import GeneratedImage
@@ -86,11 +88,14 @@ _HOMES = {
         "TaskTimeoutError",
     ),
 }
+_MODULES = ("errors", "simulator")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
     """Import what a public name needs when it is first used."""
+    if name in _MODULES:
+        return importlib.import_module(f"fluxflex.{name}")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'fluxflex' has no attribute {name!r}")

@@ -18,7 +18,7 @@ FLOORS: list[set[str]] = [
     {"_core.request", "_core.schedule", "_core.limits"},
     {"_core.lifecycle"},
     {"_core.exchange", "_core.budget", "_core.scheduler"},
-    {"_core.retry", "_core.refusals", "_core.registry"},
+    {"_core.retry", "_core.refusals", "_core.registry", "_core.till"},
     {"_core.encode", "_core.decode"},
     # Pure below: no loop, no clock, no I/O, no logging.
     {"_aio.transport", "_aio.slots", "_aio.reports", "_aio.tally"},

@@ -232,9 +232,8 @@ class Batch:
             self._follow(entry, handle)
 
     def _sent(self, entry: Item, task: asyncio.Task[None]) -> None:
-        handle = self._sending.pop(task)
+        self._engine.withdraw(self._sending.pop(task).key)
         if task.cancelled():
-            self._engine.withdraw(handle.key)
             self._refused(entry, self._why_stopped())
 
     def _why_stopped(self) -> FluxFlexError:

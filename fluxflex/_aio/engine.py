@@ -14,14 +14,13 @@ import logging
 import random
 import weakref
 from collections.abc import Coroutine
-from decimal import Decimal
 from typing import Any, TypeVar
 
 import anyio
 
 from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.images import Downloads
-from fluxflex._aio.poller import Poller
+from fluxflex._aio.poller import Forgiving, Poller, said
 from fluxflex._aio.sender import Sender
 from fluxflex._aio.settings import Settings
 from fluxflex._aio.slots import Slots
@@ -29,7 +28,7 @@ from fluxflex._aio.tally import Tally
 from fluxflex._aio.transport import Transport
 from fluxflex._core import decode
 from fluxflex._core.budget import Budget
-from fluxflex._core.exchange import Answer, Call
+from fluxflex._core.exchange import Call
 from fluxflex._core.lifecycle import (
     Abandoned,
     Accepted,
@@ -37,15 +36,14 @@ from fluxflex._core.lifecycle import (
     Change,
     Completed,
     Key,
-    LeftUncertain,
     TaskEvent,
-    TaskRecord,
     TaskState,
 )
 from fluxflex._core.limits import Timeouts
 from fluxflex._core.registry import Registry
-from fluxflex._core.request import GenerateRequest, price_of
+from fluxflex._core.request import GenerateRequest
 from fluxflex._core.scheduler import Scheduler
+from fluxflex._core.till import Till
 from fluxflex.errors import ConfigurationError, SessionClosedError
 
 log = logging.getLogger("fluxflex")
@@ -68,7 +66,7 @@ class Engine:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.tally = Tally()
-        self.budget = Budget(settings.budget)
+        self.till = Till(Budget(settings.budget), settings.prices)
         self.slots = Slots(settings.ceiling)
         self.sender = Sender(
             transport,
@@ -79,7 +77,7 @@ class Engine:
         )
         self._registry = Registry()
         self.poller = Poller(
-            scheduler=Scheduler(settings.poll, settings.poll_rate),
+            scheduler=Scheduler(Forgiving(settings.poll), settings.poll_rate),
             sender=self.sender,
             call=self._status_call,
             record=self._registry.get,
@@ -98,11 +96,11 @@ class Engine:
         self._reading: set[asyncio.Task[Any]] = set()
         self._submits = 0
         self._idle = asyncio.Event()
-        self._stop = asyncio.Event()
+        self.stopping = asyncio.Event()
         self._host = asyncio.create_task(self._serve(), name="fluxflex session")
 
     def __repr__(self) -> str:
-        return f"<Engine: {self._registry!r}, {self.slots!r}, {self.budget!r}>"
+        return f"<Engine: {self._registry!r}, {self.slots!r}, {self.till!r}>"
 
     # -- verbs -------------------------------------------------------------------------------
 
@@ -134,7 +132,7 @@ class Engine:
         assert request is not None  # noqa: S101 - `open` gave it one
         try:
             self.admit()
-            self.budget.reserve(handle.key, price_of(request, self.settings.prices))
+            self.till.reserve(handle.key, request)
             call = self.settings.api.submit(self.settings.base_url, request)
             await self.sender.submit(self, handle.key, call, within=timeouts.submit)
         finally:
@@ -161,7 +159,7 @@ class Engine:
 
     def admit(self) -> None:
         """Let an attempt begin, unless the session takes its leave."""
-        if self._stop.is_set() or self._host.done():
+        if self.stopping.is_set() or self._host.done():
             raise _closed()
 
     def launch(self, attempt: Coroutine[object, object, T]) -> asyncio.Task[T]:
@@ -191,12 +189,15 @@ class Engine:
         Raises:
             SessionClosedError, ConfigurationError: as said.
         """
+        self._check_loop()
+        if self.closing:
+            raise SessionClosedError("The session is closed", hint="Open a new session.")
+
+    def _check_loop(self) -> None:
         if asyncio.get_running_loop() is not self.loop:
             raise ConfigurationError(
                 "The session belongs to another event loop", hint="Open one session in each loop."
             )
-        if self.closing:
-            raise SessionClosedError("The session is closed", hint="Open a new session.")
 
     # -- the one door ------------------------------------------------------------------------
 
@@ -206,7 +207,7 @@ class Engine:
         if change is None:
             return None
         self.tally.note(change)
-        self._pay(change)
+        self.till.note(change)
         handle = self._handle(key)
         if change.revives:
             self.slots.overdraw()
@@ -231,7 +232,7 @@ class Engine:
         if self._registry.withdraw(key) is None:
             return
         self._handles.pop(key, None)
-        self.budget.release(key)
+        self.till.release(key)
         self.slots.release()
         self._check_idle()
 
@@ -239,36 +240,22 @@ class Engine:
         """Set money aside for one more attempt, beside what the uncertain one may have cost."""
         record = self._registry.get(key)
         if record is not None and record.request is not None:
-            self.budget.keep(key)
-            self.budget.reserve(key, price_of(record.request, self.settings.prices))
+            self.till.reserve_again(key, record.request)
+
+    def refund(self, key: Key) -> None:
+        """Give back the money of an attempt that was refused after an uncertain one."""
+        self.tally.refused()
+        self.till.release(key)
 
     def heard(self, key: Key) -> None:
         """Note that somebody learnt how the task ended."""
         self.tally.heard(key)
-
-    def cost_of(self, record: TaskRecord) -> Decimal | None:
-        """Return what a finished task cost in USD: what the provider says, else the table's."""
-        if record.result is not None and record.result.cost is not None:
-            return record.result.cost
-        if record.request is None:
-            return None
-        return price_of(record.request, self.settings.prices)
 
     def _handle(self, key: Key) -> TaskHandle | None:
         return self._handles.get(key) or self._ended.get(key)
 
     def _patience(self, handle: TaskHandle | None) -> float:
         return self.settings.timeouts.task if handle is None else handle.timeout
-
-    def _pay(self, change: Change) -> None:
-        event, key = change.event, change.after.key
-        if isinstance(event, LeftUncertain):
-            self.budget.keep(key)
-        if change.names:
-            self.budget.spend(key)
-        request = change.after.request if change.after.attempts else None  # bought by us
-        if isinstance(event, Completed) and event.cost is not None and request is not None:
-            self.budget.correct(price_of(request, self.settings.prices), event.cost)
 
     def _observe(self, change: Change) -> None:
         if self.settings.on_event is None:
@@ -286,13 +273,15 @@ class Engine:
     async def _urls(self, task_id: str) -> tuple[str, ...]:
         """Ask once more where the pictures of a task lie."""
         got = await self.sender.once(self._status_call(task_id), decode.read_status)
-        event = got.event if isinstance(got, Answer) else None
+        event = said(task_id, got)
         return event.urls if isinstance(event, Completed) else ()
 
     # -- the host and shutdown ---------------------------------------------------------------
 
     async def close(self, drain: float | None) -> None:
         """Stop taking submits, wait for what runs (at most `drain` seconds), then detach."""
+        if not self._host.done():
+            self._check_loop()
         self.closing = True
         try:
             if drain is None or drain > 0:
@@ -301,9 +290,10 @@ class Engine:
         except TimeoutError:
             pass  # what is left is named below
         finally:
-            self._stop.set()
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([self._host])
+            self.stopping.set()
+            if not self._host.done():
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait([self._host])
         if not self._host.cancelled():
             self._host.result()
 
@@ -312,7 +302,7 @@ class Engine:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self.poller.run)
-                await self._stop.wait()
+                await self.stopping.wait()
                 group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
@@ -324,7 +314,7 @@ class Engine:
     async def _detach(self) -> None:
         """Let go of what still runs: learn the ids of POSTs in the air, name what is left."""
         self.closing = True
-        self._stop.set()
+        self.stopping.set()
         self.slots.refuse(_closed)
         self._transport.hurry(LAST_REPLIES)
         if self._attempts:
@@ -339,7 +329,7 @@ class Engine:
                 "The session closed before the task ended", task_id=record.task_id
             )
             self.tell(record.key, Abandoned(error))
-        self.tally.name_left(left)
+        self.tally.name_left(left, self.till.cost_of)
 
     def _check_idle(self) -> None:
         if self.closing and not (self._submits or self._attempts or self._work or self._registry):

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
-from decimal import Decimal
 from typing import Protocol
 
 from fluxflex._aio.images import Downloads, GeneratedImage
 from fluxflex._core.lifecycle import Completed, Key, TaskRecord, TaskState
 from fluxflex._core.request import GenerateRequest
+from fluxflex._core.till import Till
 
 
 class Owner(Protocol):
     """What a handle needs of the engine."""
 
     downloads: Downloads
+    till: Till
 
     def heard(self, key: Key) -> None:
         """Note that somebody learnt how the task ended."""
-        ...
-
-    def cost_of(self, record: TaskRecord) -> Decimal | None:
-        """Return what a finished task cost in USD."""
         ...
 
 
@@ -113,7 +110,7 @@ class TaskHandle:
             urls=result.urls,
             task_id=record.task_id or "",
             request=record.request,
-            cost=self._owner.cost_of(record),
+            cost=self._owner.till.cost_of(record),
             elapsed=None if record.ended is None else record.ended - begun,
             raw=result.raw,
             downloads=self._owner.downloads,

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import html
 import os
 import random
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 LARGEST = 64 * 1024 * 1024
 _SECONDS = 60.0
+_LONGEST_PAUSE = 60.0
 _MOST_TRIES = 50
 _EXPIRED = frozenset({403, 404, 410})
 _OK, _PARTIAL, _UNSATISFIABLE, _TOO_MANY, _SERVER_ERRORS = 200, 206, 416, 429, 500
@@ -79,7 +82,13 @@ class Downloads:
         self._policy = policy or RetryPolicy()
         self._refresh = refresh
         self._rng = random.Random()  # noqa: S311 - jitter
+        self._loop = asyncio.get_running_loop()
         self.closed = False
+
+    @property
+    def here(self) -> bool:
+        """Whether it can be used: it is open, and belongs to the running event loop."""
+        return not self.closed and asyncio.get_running_loop() is self._loop
 
     async def fetch(self, url: str, task_id: str) -> bytes:
         """Return the bytes of a picture.
@@ -96,10 +105,10 @@ class Downloads:
                     continue
                 if transfer.take(got):
                     return transfer.content
-                if transfer.failures >= self._policy.attempts:
+                if transfer.failures >= self._policy.attempts or self.closed:
                     break
                 pause = self._policy.pause(attempt, self._rng.random())
-                await asyncio.sleep(transfer.retry_after or pause)
+                await asyncio.sleep(min(transfer.retry_after or pause, _LONGEST_PAUSE))
             raise transfer.error(transfer.problem)
 
     async def _ask_once_more(self, transfer: _Transfer) -> None:
@@ -139,7 +148,7 @@ class _Transfer:
             headers=headers,
             redirects=Redirects.ANY,
             keyed=False,
-            limit=LARGEST - len(self.content),
+            limit=LARGEST,
         )
 
     def take(self, got: Reply | Unanswered) -> bool:
@@ -155,26 +164,33 @@ class _Transfer:
                 raise self.error(got.reason)
             return False
         if got.oversized:
-            raise self.error(f"it is larger than {LARGEST // 2**20} MiB")
+            raise self._too_large()
         if got.status in {_OK, _PARTIAL}:
             return self._append(got)
         self._failed(f"HTTP {got.status}")
         if got.status == _UNSATISFIABLE:
             self.start_over(self.url)
         elif got.status == _TOO_MANY or got.status >= _SERVER_ERRORS:
-            # Dates count from the epoch here, so they ask for longer than is believed: ignored.
-            self.retry_after = parse_retry_after(got.headers.get("retry-after"), 0.0)
+            self.retry_after = parse_retry_after(got.headers.get("retry-after"), time.time())
         else:
             raise self.error(f"HTTP {got.status}")
         return False
 
     def _append(self, got: Reply) -> bool:
         where = _RANGE.match(got.headers.get("content-range", ""))
-        goes_on = got.status == _PARTIAL and where and int(where[1]) == len(self.content)
         before = len(self.content)
         # A 200 to a request for the rest is the whole picture from its start.
-        self.content = self.content + got.body if goes_on else got.body
-        self.etag = got.headers.get("etag")
+        start = 0 if got.status == _OK else int(where[1]) if where else None
+        etag = got.headers.get("etag")
+        changed = start == before > 0 and None not in {etag, self.etag} and etag != self.etag
+        if changed or start not in {0, before}:
+            self._failed("the host sent another part than it was asked for")
+            self.start_over(self.url)
+            return False
+        self.content = self.content[:start] + got.body
+        self.etag = etag
+        if len(self.content) > LARGEST:
+            raise self._too_large()
         whole = got.complete and (got.status == _OK or _reaches_end(where, len(self.content)))
         if whole:
             if suffix_of(self.content) is None:
@@ -185,6 +201,9 @@ class _Transfer:
         else:
             self._failed("the transfer broke off")
         return False
+
+    def _too_large(self) -> DownloadError:
+        return self.error(f"it is larger than {LARGEST // 2**20} MiB")
 
     def _failed(self, problem: str) -> None:
         self.failures += 1
@@ -237,7 +256,14 @@ class GeneratedImage:
         Raises:
             DownloadError: it cannot be had, is too large or is no picture.
         """
-        async with _open(self._downloads) as downloads:
+        downloads = self._downloads
+        if downloads is not None and downloads.here:
+            try:
+                return await downloads.fetch(self.url, self.task_id)
+            except DownloadError:
+                if not downloads.closed:
+                    raise  # else the session closed under it: the picture does not need one
+        async with _own() as downloads:
             return await downloads.fetch(self.url, self.task_id)
 
     async def save(self, path: str | os.PathLike[str]) -> Path:
@@ -252,9 +278,10 @@ class GeneratedImage:
         content = await self.read()
         try:
             return await anyio.to_thread.run_sync(_write, Path(path), self.task_id, content)
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
             raise DownloadError(
-                f"The picture could not be written to {path}: {error.strerror or error}",
+                f"The picture could not be written to {str(path)!r}: {why}",
                 task_id=self.task_id,
                 url=self.url,
                 local=True,
@@ -272,11 +299,8 @@ def _revive(values: dict[str, object]) -> GeneratedImage:
 
 
 @contextlib.asynccontextmanager
-async def _open(downloads: Downloads | None) -> AsyncIterator[Downloads]:
-    """Give the session's downloads, or a connection of one's own where that is closed."""
-    if downloads is not None and not downloads.closed:
-        yield downloads
-        return
+async def _own() -> AsyncIterator[Downloads]:
+    """Give a connection of one's own, without the key."""
     from fluxflex._aio.transport import AiohttpTransport
 
     transport = AiohttpTransport(connections=1)
@@ -287,8 +311,11 @@ async def _open(downloads: Downloads | None) -> AsyncIterator[Downloads]:
 
 
 def file_stem(task_id: str) -> str:
-    """Return a task id as the name of a file, whatever stands in it."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", task_id).lstrip(".")[:100] or "image"
+    """Return a task id as the name of a file, whatever stands in it; no two share one."""
+    stem = re.sub(r"[^A-Za-z0-9._-]", "_", task_id).lstrip(".")[:100]
+    if stem == task_id != "":
+        return stem
+    return f"{stem or 'image'}-{hashlib.sha256(task_id.encode()).hexdigest()[:8]}"
 
 
 def _write(path: Path, task_id: str, content: bytes) -> Path:
@@ -299,7 +326,7 @@ def _write(path: Path, task_id: str, content: bytes) -> Path:
         path = path.with_name(path.name + suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, so that the rename is atomic.
-    part = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.part")
+    part = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.part")
     try:
         with part.open("xb") as file:
             file.write(content)
@@ -307,6 +334,7 @@ def _write(path: Path, task_id: str, content: bytes) -> Path:
             os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, ValueError):
+            part.unlink()
         raise
     return path

@@ -3,21 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable
 
 from fluxflex._aio.sender import Got, Sender
 from fluxflex._core import decode, refusals
 from fluxflex._core.exchange import Answer, Call
-from fluxflex._core.lifecycle import Abandoned, Key, TaskEvent, TaskRecord, TimedOut
+from fluxflex._core.lifecycle import (
+    Abandoned,
+    Completed,
+    Failed,
+    Key,
+    Running,
+    TaskEvent,
+    TaskRecord,
+    TimedOut,
+)
 from fluxflex._core.retry import Reach, reach
+from fluxflex._core.schedule import AdaptivePolling, PollPolicy
 from fluxflex._core.scheduler import PollScheduler
 from fluxflex.errors import TaskTimeoutError
+
+log = logging.getLogger("fluxflex")
 
 _NOT_FOUND = 404
 # A task may be accepted a moment before the status endpoint knows it.
 _MOST_MISSING = 3
 _YOUNG = 10.0
+
+
+class Forgiving:
+    """A poll policy whose faults lose no task: the first is logged, and the usual gap holds."""
+
+    def __init__(self, policy: PollPolicy) -> None:
+        self._policy = policy
+        self._usual = AdaptivePolling()
+        self._said = False
+
+    def gap(self, age: float) -> float:
+        """Return the policy's gap, or the usual one where it raises or gives no number."""
+        try:
+            return max(0.0, self._policy.gap(age))
+        except Exception:
+            if not self._said:
+                log.exception("the poll policy raised; tasks are looked at as usual")
+            self._said = True
+            return self._usual.gap(age)
 
 
 class Poller:
@@ -115,8 +147,9 @@ class Poller:
         where = reach(got)
         if where is not Reach.REFUSED:
             self._missing.pop(record.key, None)
-        if isinstance(got, Answer) and got.event is not None:
-            self._tell(record.key, got.event)
+        event = said(record.task_id, got)
+        if event is not None:
+            self._tell(record.key, event)
             up = self._scheduler.pending(record.key, now, usable=True)
         elif isinstance(got, Answer) and where is Reach.REFUSED:
             up = self._refused(record, got, now)
@@ -138,3 +171,10 @@ class Poller:
         error = refusals.refusal(answer, task_id=record.task_id)
         self._tell(record.key, Abandoned(error))
         return False
+
+
+def said(task_id: str | None, got: Got) -> TaskEvent | None:
+    """Return what a look brought about the task; a reply that names another one is mixed up."""
+    event = got.event if isinstance(got, Answer) else None
+    named = event.task_id if isinstance(event, Running | Completed | Failed) else None
+    return event if named in {None, task_id} else None

@@ -36,7 +36,7 @@ class Statistics:
         accepted: submits that the provider accepted.
         attached: tasks followed that were submitted elsewhere or earlier.
         completed, failed, timed_out, abandoned, uncertain: tasks that are over, by how.
-        posts: POSTs sent. refused: those that were definitely not accepted.
+        posts: attempts to submit. refused: those that were definitely not accepted.
         polls: status requests sent.
         retries: calls that were repeated.
         spent, reserved: USD; reserved is what may still be billed.

@@ -9,6 +9,7 @@ becomes known is told to the registry from inside it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import math
@@ -22,10 +23,10 @@ import attrs
 
 from fluxflex._aio.transport import Transport
 from fluxflex._core import decode, refusals
-from fluxflex._core.exchange import Answer, Call, Intent, Reply, Unanswered
+from fluxflex._core.exchange import Answer, Call, Intent, Phase, Reply, Unanswered
 from fluxflex._core.lifecycle import Key, LeftUncertain, Sent, TaskEvent, TurnedAway
 from fluxflex._core.retry import Again, Reach, RetryPolicy, Verdict, decide, reach
-from fluxflex.errors import BudgetExceededError, FluxFlexError, SubmitUncertainError
+from fluxflex.errors import FluxFlexError, SubmitUncertainError
 
 Got = Answer | Unanswered
 
@@ -44,8 +45,8 @@ class Retry:
 
     Attributes:
         delay: after so many seconds.
-        left: set where this attempt may have been accepted and the user opted in to sending it
-            again all the same.
+        left: set where this attempt, or one before it, may have been accepted and the user opted
+            in to sending it again all the same.
     """
 
     delay: float
@@ -57,7 +58,13 @@ Step = Retry | FluxFlexError | None
 
 
 class Desk(Protocol):
-    """What the sender needs of the engine."""
+    """What the sender needs of the engine.
+
+    Attributes:
+        stopping: set when the session takes its leave, which ends all pauses.
+    """
+
+    stopping: asyncio.Event
 
     def tell(self, key: Key, event: TaskEvent) -> object:
         """Enter what was learnt about a task."""
@@ -69,6 +76,10 @@ class Desk(Protocol):
 
     def pay_again(self, key: Key) -> None:
         """Set money aside for one more attempt, beside what the uncertain one may have cost."""
+        ...
+
+    def refund(self, key: Key) -> None:
+        """Give back the money of an attempt that was refused after an uncertain one."""
         ...
 
     def admit(self) -> None:
@@ -126,7 +137,7 @@ class Sender:
         while True:
             got = await self.once(call, reader)
             step = self.judge(Intent.READ, got, seen)
-            if isinstance(step, Again):
+            if isinstance(step, Again) and step.delay <= self._request:
                 self.retries += 1
                 await asyncio.sleep(step.delay)
             elif isinstance(got, Answer) and step in {Verdict.READ, Verdict.TASK}:
@@ -156,60 +167,102 @@ class Sender:
             APIError, APIConnectionError, ConfigurationError: it was not accepted.
             SubmitUncertainError: it may have been.
         """
-        deadline = asyncio.get_running_loop().time() + within
-        seen: Counter[Reach] = Counter()
+        course = _Course(asyncio.get_running_loop().time() + within)
+        step: Step = None
         while True:
-            async with self._posts:
-                desk.admit()
-                attempt = desk.launch(self._attempt(desk, key, call, seen, deadline))
-                try:
-                    step = await asyncio.shield(attempt)
-                except asyncio.CancelledError:
-                    attempt.add_done_callback(functools.partial(_orphaned, desk, key))
-                    raise
+            await self._turn(desk, key, step, course)
+            attempt = desk.launch(self._attempt(desk, key, call, course))
+            try:
+                step = await asyncio.shield(attempt)
+            except asyncio.CancelledError:
+                attempt.add_done_callback(functools.partial(_orphaned, desk, key))
+                raise
+            finally:
+                self._posts.release()
             if step is None:
                 return
             if not isinstance(step, Retry):
                 raise step
-            self.retries += 1
-            try:
-                await asyncio.sleep(step.delay)
-                if step.left is not None:
-                    desk.pay_again(key)
-            except BaseException as error:
-                _give_up(desk, key, step)
-                if step.left is not None and isinstance(error, BudgetExceededError):
-                    raise step.left from None
-                raise
 
-    async def _attempt(
-        self, desk: Desk, key: Key, call: Call, seen: Counter[Reach], deadline: float
-    ) -> Step:
+    async def _turn(self, desk: Desk, key: Key, before: Step, course: _Course) -> None:
+        """Wait until an attempt may begin, and take its place in the lane.
+
+        `before` is what the attempt before came to; whoever gives up here leaves it entered.
+        """
+        again = before if isinstance(before, Retry) else None
+        try:
+            if again is not None:
+                self.retries += 1
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(again.delay):
+                        await desk.stopping.wait()
+            await self._posts.acquire()
+            try:
+                desk.admit()
+                course.admit(asyncio.get_running_loop().time())
+                if again is not None and again.left is not None:
+                    desk.pay_again(key)
+            except BaseException:
+                self._posts.release()
+                raise
+        except BaseException as error:
+            _give_up(desk, key, before)
+            if again is not None and again.left is not None and isinstance(error, FluxFlexError):
+                raise again.left from None  # the attempt before may have been billed
+            raise
+
+    async def _attempt(self, desk: Desk, key: Key, call: Call, course: _Course) -> Step:
         """Make one attempt and enter what came of it."""
         clock = asyncio.get_running_loop().time
         desk.tell(key, Sent())
         sent_at = time.time()
-        got = await self.once(call, decode.read_submit, timeout=max(0.0, deadline - clock()))
-        step = self.judge(Intent.SUBMIT, got, seen)
-        again = isinstance(step, Again) and clock() + step.delay < deadline
+        got = await self.once(call, decode.read_submit, timeout=course.deadline - clock())
+        step = self.judge(Intent.SUBMIT, got, course.seen)
         if isinstance(got, Answer) and got.event is not None:
             desk.tell(key, got.event)
             return None
         if step is Verdict.UNCERTAIN or (isinstance(step, Again) and step.uncertain):
             digest = hashlib.sha256(call.body or b"").hexdigest()
-            left = refusals.uncertain(got, sent_at=sent_at, payload_sha256=digest)
-            if again and isinstance(step, Again):
-                return Retry(step.delay, left)
-            desk.tell(key, LeftUncertain(left))
-            return left
-        desk.tell(key, TurnedAway())
-        if again and isinstance(step, Again):
-            return Retry(step.delay)
-        if isinstance(got, Unanswered):
-            return refusals.unreachable(got)
-        if step is Verdict.MISCONFIGURED:
-            return refusals.redirected(got)
-        return refusals.refusal(got, submit=True)
+            course.left = refusals.uncertain(got, sent_at=sent_at, payload_sha256=digest)
+        elif course.left is not None:
+            desk.refund(key)  # refusing this attempt does not undo the one before
+        else:
+            desk.tell(key, TurnedAway())
+        if isinstance(step, Again) and clock() + step.delay < course.deadline:
+            return Retry(step.delay, course.left)
+        if course.left is not None:
+            desk.tell(key, LeftUncertain(course.left))
+            return course.left
+        return _refusal(got, step)
+
+
+@attrs.define
+class _Course:
+    """What the attempts of one submit share.
+
+    Attributes:
+        deadline: seconds on the loop's clock; no attempt begins after it.
+        seen: what they met, counted apart.
+        left: set once one of them may have been accepted.
+    """
+
+    deadline: float
+    seen: Counter[Reach] = attrs.field(factory=Counter)
+    left: SubmitUncertainError | None = None
+
+    def admit(self, now: float) -> None:
+        """Let an attempt begin, unless it could only be cut off and left uncertain."""
+        if now >= self.deadline:
+            late = Unanswered(phase=Phase.NEVER_SENT, reason="its time was up in the queue")
+            raise refusals.unreachable(late)
+
+
+def _refusal(got: Got, step: Again | Verdict) -> FluxFlexError:
+    if isinstance(got, Unanswered):
+        return refusals.unreachable(got)
+    if step is Verdict.MISCONFIGURED:
+        return refusals.redirected(got)
+    return refusals.refusal(got, submit=True)
 
 
 def _orphaned(desk: Desk, key: Key, attempt: asyncio.Task[Step]) -> None:

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
+
+import aiohttp
 
 from fluxflex._aio import settings
 from fluxflex._aio.batch import Batch, SaveTo
@@ -29,9 +31,6 @@ from fluxflex.errors import (
     InvalidRequestError,
     TaskNotFoundError,
 )
-
-if TYPE_CHECKING:
-    import aiohttp
 
 Request = str | Mapping[str, object] | GenerateRequest
 
@@ -80,7 +79,7 @@ class Session:
         on_event: Observer | None = None,
     ) -> None:
         ceiling = settings.ceiling(concurrency)
-        limit = 0 if connector is None else min(filter(None, _limits(connector)), default=0)
+        limit = 0 if connector is None else _limit(connector)
         self._key = settings.key(api_key)
         self._connector = connector
         self._settings = Settings(
@@ -88,13 +87,13 @@ class Session:
             base_url=settings.base_url(base_url),
             ceiling=ceiling,
             poll_rate=settings.rate(poll_rate),
-            poll=poll,
+            poll=settings.poll(poll),
             retry=settings.instance(RetryPolicy, "retry", retry),
             timeouts=settings.timeouts(timeout, Timeouts()),
             budget=None if budget is None else settings.money("budget", budget),
             prices=settings.prices(prices),
             lanes=settings.lanes(ceiling, downloads, limit),
-            on_event=on_event,
+            on_event=settings.observer(on_event),
         )
         self._engine: Engine | None = None
 
@@ -249,10 +248,14 @@ class Session:
             timeout: a `Timeouts`, or the seconds from now that it may take.
 
         Raises:
-            InvalidRequestError: the id is no text, or blank.
+            InvalidRequestError: the id is no text, or blank, or the request is none.
         """
         if not isinstance(task_id, str) or not task_id.strip():
             raise InvalidRequestError([Fault("task_id", f"must be text, not {task_id!r}")])
+        if not isinstance(request, GenerateRequest | None):
+            kind = type(request).__name__
+            fault = Fault("request", f"must be a GenerateRequest, as it comes back, not {kind}")
+            raise InvalidRequestError([fault])
         timeouts = self._timeouts(timeout)
         return self._opened.attach(task_id.strip(), request, timeouts)
 
@@ -302,8 +305,8 @@ class Session:
             refused=counts["refused"],
             polls=engine.poller.polls,
             retries=engine.sender.retries,
-            spent=engine.budget.spent,
-            reserved=engine.budget.reserved,
+            spent=engine.till.budget.spent,
+            reserved=engine.till.budget.reserved,
         )
 
     def _checked(self, request: GenerateRequest) -> GenerateRequest:
@@ -314,8 +317,10 @@ class Session:
         return settings.timeouts(given, self._settings.timeouts)
 
 
-def _limits(connector: aiohttp.BaseConnector) -> tuple[int, int]:
-    return connector.limit, connector.limit_per_host
+def _limit(connector: aiohttp.BaseConnector) -> int:
+    """Return how many connections a connector gives; 0 stands for no limit."""
+    settings.instance(aiohttp.BaseConnector, "connector", connector)
+    return min(filter(None, (connector.limit, connector.limit_per_host)), default=0)
 
 
 def _place(save_to: SaveTo | str | None) -> SaveTo | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -96,10 +97,12 @@ def key(given: str | None) -> str:
 
 def base_url(given: str | None) -> str:
     """Return the API's address without a slash at its end."""
-    url = given or os.environ.get(BASE_URL_VARIABLE) or BASE_URL
+    found = given or os.environ.get(BASE_URL_VARIABLE) or BASE_URL
+    url = found.strip() if isinstance(found, str) else ""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        usable = usable and not any(char.isspace() or not char.isprintable() for char in url)
     except ValueError:
         usable = False
     if not usable or parts.query or parts.fragment or "@" in parts.netloc:
@@ -112,7 +115,7 @@ def base_url(given: str | None) -> str:
 
 def api(name: str) -> Api:
     """Return the generation of the provider's API by its name."""
-    found = encode.APIS.get(name)
+    found = encode.APIS.get(name) if isinstance(name, str) else None
     if found is None:
         raise ConfigurationError(f"api must be one of {', '.join(encode.APIS)}, not {name!r}")
     return found
@@ -148,6 +151,23 @@ def rate(value: float | None) -> float | None:
     if not number or not math.isfinite(value) or value <= 0:
         raise ConfigurationError(f"poll_rate must be more than 0 a second, not {value!r}")
     return value
+
+
+def poll(policy: PollPolicy) -> PollPolicy:
+    """Return a poll policy: a value, not its class."""
+    if not isinstance(policy, PollPolicy) or isinstance(policy, type):
+        raise ConfigurationError(
+            f"poll must be a policy with a `gap`, not {policy!r}",
+            hint="Pass `AdaptivePolling()` or `FixedPolling(seconds)`.",
+        )
+    return policy
+
+
+def observer(function: Observer | None) -> Observer | None:
+    """Return what is called with each change: a plain function."""
+    if function is not None and (not callable(function) or inspect.iscoroutinefunction(function)):
+        raise ConfigurationError(f"on_event must be a plain function, not {function!r}")
+    return function
 
 
 def timeouts(given: Timeouts | float | None, usual: Timeouts) -> Timeouts:

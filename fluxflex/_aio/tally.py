@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from decimal import Decimal
 
 from fluxflex._core.decode import KNOWN_WORDS
 from fluxflex._core.lifecycle import (
@@ -17,7 +18,6 @@ from fluxflex._core.lifecycle import (
     TaskState,
     TurnedAway,
 )
-from fluxflex.errors import FluxFlexError
 
 log = logging.getLogger("fluxflex")
 
@@ -31,7 +31,7 @@ class Tally:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._words: set[str] = set()
-        self._unheard: dict[Key, FluxFlexError] = {}
+        self._unheard: dict[Key, TaskRecord] = {}
 
     def __getitem__(self, name: str) -> int:
         """Return a count: `posts`, `refused`, `accepted`, `attached`, or the name of a state."""
@@ -55,23 +55,31 @@ class Tally:
         if after is not before:
             self._counts[before.name] -= before.over
             self._counts[after.name] += after.over
-        if after is TaskState.FAILED and change.after.error is not None:
-            self._unheard[change.after.key] = change.after.error
+        if after is TaskState.FAILED:
+            self._unheard[change.after.key] = change.after
             if len(self._unheard) > _MOST_UNHEARD:
                 del self._unheard[next(iter(self._unheard))]
+
+    def refused(self) -> None:
+        """Count a refusal that ended nothing, since an attempt before it is uncertain."""
+        self._counts["refused"] += 1
 
     def heard(self, key: Key) -> None:
         """Note that somebody learnt how the task ended."""
         self._unheard.pop(key, None)
 
-    def name_left(self, left: Sequence[TaskRecord]) -> None:
+    def name_left(
+        self, left: Sequence[TaskRecord], cost_of: Callable[[TaskRecord], Decimal | None]
+    ) -> None:
         """Log the ids of what still runs at the provider, and the failures nobody awaited."""
         if left:
             named = ", ".join(str(record.task_id) for record in left[:_NAMED])
             more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
             log.warning("detached from %d running tasks: %s%s", len(left), named, more)
-        for error in list(self._unheard.values())[:_NAMED]:
-            log.warning("a failed task that nobody awaited: %s", error)
+        for record in list(self._unheard.values())[:_NAMED]:
+            cost = cost_of(record)
+            price = "at an unknown price" if cost is None else f"at ${cost}"
+            log.warning("a failed task that nobody awaited, %s: %s", price, record.error)
         if len(self._unheard) > _NAMED:
             log.warning("and %d more failed tasks", len(self._unheard) - _NAMED)
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import urllib.request
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Protocol
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import aiohttp
 import attrs
@@ -29,6 +31,8 @@ KEEP_ALIVE = 15.0
 _MOST_REDIRECTS = 5
 # A shorter key is made up, as for the simulator, and would be found in the words of any reply.
 _SHORTEST_SECRET = 8
+# What may stand in an address as it is, the percent sign of what is quoted already above all.
+_AS_IT_IS = "%/:?[]@!$&'()*+,;="
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HOPELESS = (
     aiohttp.ClientConnectorCertificateError,
@@ -86,7 +90,7 @@ class AiohttpTransport:
     ) -> None:
         self._origin = URL(base_url).origin() if base_url else None
         self._key = key
-        self._secret = key if key is not None and len(key) >= _SHORTEST_SECRET else None
+        self._secret = _secret(key) if key and len(key) >= _SHORTEST_SECRET else None
         self._routes: dict[URL, _Route] = {}
         self._scopes: set[asyncio.Timeout] = set()
         self._most = math.inf
@@ -106,7 +110,8 @@ class AiohttpTransport:
     async def send(self, call: Call, *, timeout: float) -> Reply | Unanswered:
         """Send a call and return what came of it; never raise for the network."""
         try:
-            url = URL(call.url, encoded=True)
+            # Ours are quoted when they are made; a picture's comes as the provider wrote it.
+            url = URL(call.url, encoded=True) if call.keyed else _address(call.url)
             for _ in range(_MOST_REDIRECTS):
                 got = await self._exchange(call, url, min(timeout, self._most))
                 target = _target(call.redirects, url, got)
@@ -200,11 +205,11 @@ class AiohttpTransport:
         return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
     def _scrub(self, text: str) -> str:
-        return text.replace(self._secret, "***") if self._secret else text
+        return self._secret.sub("***", text) if self._secret else text
 
     def _scrub_bytes(self, body: bytes) -> bytes:
         # Providers repeat a key in their messages; it goes no further than here.
-        return body.replace(self._secret.encode(), b"***") if self._secret else body
+        return self._scrub(body.decode("latin-1")).encode("latin-1")
 
 
 @attrs.frozen
@@ -234,6 +239,24 @@ def _route(url: URL) -> _Route:
     return _Route(bare, login) if url.scheme == "https" else _Route(bare, None, login)
 
 
+def _secret(key: str) -> re.Pattern[str]:
+    """Return what finds a key, in each way in which JSON or an address may write its letters."""
+
+    def letter(char: str) -> str:
+        code = f"(?i:{ord(char):02x})"
+        slashes = r"\\{0,3}" if char in '"/\\' else ""
+        return rf"(?:{slashes}{re.escape(char)}|\\{{1,3}}u00{code}|%{code})"
+
+    return re.compile("".join(map(letter, key)))
+
+
+def _address(text: str) -> URL:
+    """Quote what may not stand in a request line; the rest stays as it is, for it may be signed."""
+    parts = urlsplit(text)
+    path, query = (quote(part, _AS_IT_IS, errors="surrogateescape") for part in parts[2:4])
+    return URL(urlunsplit(parts._replace(path=path, query=query)), encoded=True)
+
+
 def _target(rule: Redirects, url: URL, got: Reply | Unanswered) -> URL | None:
     """Return where a redirect leads that is to be followed."""
     if rule is Redirects.NONE or isinstance(got, Unanswered) or got.status not in _REDIRECTS:
@@ -241,7 +264,7 @@ def _target(rule: Redirects, url: URL, got: Reply | Unanswered) -> URL | None:
     location = got.headers.get("location")
     if not location:
         return None
-    target = url.join(URL(location, encoded=True))
+    target = url.join(_address(location))
     if rule is Redirects.SAME_ORIGIN:
         return target if target.origin() == url.origin() else None
     downgraded = url.scheme == "https" and target.scheme != "https"

@@ -1,7 +1,7 @@
 """The provider, faithfully, on this machine: a server to rehearse with, in your own loop.
 
     async with Simulator(durations=0.0) as sim:
-        async with fluxflex.Session("any key", base_url=sim.url) as session:
+        async with fluxflex.Session("any-key", base_url=sim.url) as session:
             await session.generate("a lighthouse in fog")
         print(sim.ledger.billed_usd)
 
