@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
 from fluxflex.errors import ConfigurationError
 
@@ -11,15 +12,14 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    try:
-        from fluxflex.cli.app import app
-    except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] not in {"rich", "typer"}:
-            raise
+    missing = [name for name in ("rich", "typer") if find_spec(name) is None]
+    if missing:
         error = ConfigurationError(
-            f"The command line needs {missing.name}, which is not installed",
+            f"The command line needs {' and '.join(missing)}, not installed here",
             hint="Run: pip install 'fluxflex[cli]'",
         )
         sys.stderr.write(f"fluxflex: {error}\n")
         sys.exit(1)
+    from fluxflex.cli.app import app
+
     app(prog_name="fluxflex")

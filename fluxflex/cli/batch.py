@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -13,7 +13,7 @@ from fluxflex.cli import money, places
 from fluxflex.cli.exits import Code, UsageError
 from fluxflex.cli.results import as_line
 from fluxflex.cli.run import Plan, Run
-from fluxflex.cli.source import FileSource, StdinSource, Survey, open_source, survey
+from fluxflex.cli.source import FileSource, Source, Survey, open_source, survey
 from fluxflex.cli.talk import Talk, counted, dollars
 from fluxflex.cli.target import Target, run
 
@@ -36,7 +36,7 @@ class Order:
     source: str
     out: Path | None
     target: Target
-    defaults: Mapping[str, object]
+    defaults: dict[str, Any]
     concurrency: int
     timeout: float | None
     budget: Decimal | None
@@ -69,14 +69,19 @@ def batch(order: Order, talk: Talk) -> int:
     if found is not None and not found.count:
         talk.say(f"{source.name} holds no prompts: there is nothing to do.")
         return Code.DONE
-    if not agreed and order.target.costs_money and found is not None:
-        if not money.ask(talk, order.target, count=found.count, estimate=found.estimate):
-            talk.say("Nothing was bought.")
-            return Code.OTHER
+    if found is not None and not (agreed or _agrees(order, talk, found)):
+        talk.say("Nothing was bought.")
+        return Code.OTHER
     return run(Run(_plan(order, order.out, source, found), talk).run())
 
 
-def _survey(source: FileSource | StdinSource, order: Order, talk: Talk) -> Survey:
+def _agrees(order: Order, talk: Talk, found: Survey) -> bool:
+    if not order.target.costs_money:
+        return True
+    return money.ask(talk, order.target, count=found.count, estimate=found.estimate)
+
+
+def _survey(source: Source, order: Order, talk: Talk) -> Survey:
     """Look through the whole source, and name every line that is no request."""
     # Prices and rules need no connection, so this session is never opened and its key never used.
     price = Session("unused", base_url=order.target.base_url).price
@@ -101,9 +106,7 @@ def _count_only(order: Order, talk: Talk, found: Survey | None) -> int:
     return Code.DONE
 
 
-def _plan(
-    order: Order, folder: Path, source: FileSource | StdinSource, found: Survey | None
-) -> Plan:
+def _plan(order: Order, folder: Path, source: Source, found: Survey | None) -> Plan:
     return Plan(
         source=source,
         folder=folder,

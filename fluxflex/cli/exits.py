@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import signal
 from collections.abc import Iterable
 
 from fluxflex.errors import (
@@ -21,6 +22,8 @@ from fluxflex.errors import (
 )
 
 _SIGNALLED = 128
+# The provider found in the request what our own rules did not.
+_INVALID_STATUSES = frozenset({400, 422})
 
 
 class Code(enum.IntEnum):
@@ -63,18 +66,17 @@ class SignalledError(Exception):
     """A signal ended the command.
 
     Attributes:
-        signal: its number.
+        number: the signal's.
     """
 
-    def __init__(self, signal: int) -> None:
-        super().__init__(signal)
-        self.signal = signal
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 TABLE: tuple[tuple[type[BaseException], Code], ...] = (
     (UsageError, Code.USAGE),
     (InvalidRequestError, Code.INVALID),
-    (RequestRejectedError, Code.INVALID),
     (ConfigurationError, Code.ACCOUNT),
     (AuthenticationError, Code.ACCOUNT),
     (InsufficientBalanceError, Code.MONEY),
@@ -90,9 +92,11 @@ TABLE: tuple[tuple[type[BaseException], Code], ...] = (
 def code_of(error: BaseException) -> int:
     """Return the exit code of a command that an error ended."""
     if isinstance(error, KeyboardInterrupt):
-        return signalled(2)
+        return signalled(signal.SIGINT)
     if isinstance(error, SignalledError):
-        return signalled(error.signal)
+        return signalled(error.number)
+    if isinstance(error, RequestRejectedError) and error.status in _INVALID_STATUSES:
+        return Code.INVALID
     return next((code for kind, code in TABLE if isinstance(error, kind)), Code.OTHER)
 
 
@@ -111,6 +115,6 @@ def first(codes: Iterable[int]) -> int:
     return min(codes, key=lambda code: ORDER.index(Code(code)), default=Code.DONE)
 
 
-def signalled(signal: int) -> int:
+def signalled(number: int) -> int:
     """Return the exit code of what a signal ended, as shells count it."""
-    return _SIGNALLED + signal
+    return _SIGNALLED + number

@@ -30,7 +30,7 @@ _SETTINGS = {"quality": "", "aspect_ratio": "", "steps": "steps", "cfg": "cfg"}
 _STYLE = """
 :root { color-scheme: light dark; --page: #f6f5f2; --card: #fff; --ink: #1c1b19; --soft: #6b6862;
   --line: #e2dfd8; --bad: #b3261e; --bad-page: #fbeceb; --good: #2e7d4f; --wait: #8a6100;
-  --row: 15rem; --gap: 1rem; }
+  --row: 17rem; --gap: 1rem; }
 @media (prefers-color-scheme: dark) { :root { --page: #141413; --card: #1f1e1c; --ink: #eceae5;
   --soft: #9d9a93; --line: #34322e; --bad: #ff8f86; --bad-page: #2f1f1d; --good: #7fce9c;
   --wait: #e3b859; } }
@@ -47,7 +47,7 @@ h1 { margin: 0 0 0.75rem; font-size: clamp(1.5rem, 4vw, 2.25rem); line-height: 1
 main { display: flex; flex-wrap: wrap; gap: var(--gap); padding-bottom: 4rem; }
 /* The last row keeps its height instead of growing to the full width. */
 main::after { content: ""; flex: 1000 1 0; }
-figure { margin: 0; flex: var(--ratio) 1 calc(var(--ratio) * var(--row)); min-width: 12rem;
+figure { margin: 0; flex: var(--ratio) 1 calc(var(--ratio) * var(--row)); min-width: 9.5rem;
   max-width: calc(var(--ratio) * var(--row) * 1.7); display: flex; flex-direction: column;
   overflow: hidden; background: var(--card); border: 1px solid var(--line); border-radius: 0.75rem;
   content-visibility: auto; contain-intrinsic-size: auto 16rem auto 22rem; }
@@ -98,7 +98,8 @@ def page(totals: Totals, rows: Iterable[Row]) -> Iterator[str]:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
     )
-    yield f"<header>\n<h1>{title}</h1>\n<ul class=totals>{_totals(totals)}</ul>\n</header>\n<main>\n"
+    yield f"<header>\n<h1>{title}</h1>\n<ul class=totals>{_totals(totals)}</ul>\n</header>\n"
+    yield "<main>\n"
     for row in rows:
         yield _figure(row)
     yield "</main>\n</body>\n</html>\n"

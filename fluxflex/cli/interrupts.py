@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
@@ -61,6 +62,10 @@ class Interrupts:
             yield
 
 
+def _absorb() -> None:
+    """Take a signal that comes while the command winds up: results and ids are worth the wait."""
+
+
 @contextlib.contextmanager
 def _handled(handlers: dict[signal.Signals, Callable[[], None]]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
@@ -74,7 +79,7 @@ def _handled(handlers: dict[signal.Signals, Callable[[], None]]) -> Iterator[Non
         yield
     finally:
         for number in taken:
-            loop.remove_signal_handler(number)
+            loop.add_signal_handler(number, _absorb)
 
 
 async def stoppable(work: Coroutine[Any, Any, T]) -> T:
@@ -90,9 +95,8 @@ async def stoppable(work: Coroutine[Any, Any, T]) -> T:
         came.append(number)
         task.cancel()
 
-    handlers = {
-        number: (lambda number=number: take(number))  # type: ignore[misc]  # bound on purpose
-        for number in (signal.SIGINT, signal.SIGTERM)
+    handlers: dict[signal.Signals, Callable[[], None]] = {
+        number: functools.partial(take, number) for number in (signal.SIGINT, signal.SIGTERM)
     }
     with _handled(handlers):
         try:

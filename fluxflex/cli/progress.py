@@ -53,8 +53,8 @@ class Snapshot:
 
     @property
     def left(self) -> float | None:
-        """Seconds to the end at this rate; `None` where nobody can say."""
-        if self.total is None or not self.rate:
+        """Seconds to the end at this rate; `None` where nobody can say, or none are left."""
+        if self.total is None or self.done >= self.total or not self.rate:
             return None
         return (self.total - self.done) / self.rate
 
@@ -86,12 +86,11 @@ def count(at: Snapshot) -> str:
     return f"{at.done:,}" if at.total is None else f"{at.done:,}/{at.total:,}"
 
 
-def details(at: Snapshot) -> list[str]:
-    """Return what there is to say beside the count."""
+def pace(at: Snapshot) -> list[str]:
+    """Return how it goes."""
     parts = [f"{at.running} running", f"{at.failed} failed"]
     if at.done:
         parts.append(speed(at.rate))
-    parts.append(money(at))
     if at.left is not None:
         parts.append(f"{duration(at.left)} left")
     return parts
@@ -141,11 +140,11 @@ class Lines:
         if tenths == self._tenths and now - self._said_at < _QUIET:
             return
         self._tenths, self._said_at = tenths, now
-        self._talk.say(", ".join([f"{count(at)} done", *details(at)]))
+        self._talk.say(", ".join([f"{count(at)} done", *pace(at), money(at)]))
 
 
 class Screen:
-    """Keeps two lines at the bottom of a terminal up to date."""
+    """Keeps a few lines at the bottom of a terminal up to date."""
 
     def __init__(self, talk: Talk) -> None:
         self._talk = talk
@@ -181,7 +180,8 @@ class Screen:
             line.add_row(Text(count(at), style="bold"), bar, share)
         else:
             line.add_row(Text(counted(at.done, "picture"), style="bold"))
-        self._live.update(Group(line, Text(" · ".join(details(at)), style="dim")), refresh=True)
+        below = (Text(text, style="dim") for text in (" · ".join(pace(at)), money(at)))
+        self._live.update(Group(line, *below), refresh=True)
 
 
 def view(talk: Talk) -> View:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -18,7 +18,8 @@ from fluxflex.cli.exits import Code
 from fluxflex.cli.interrupts import Interrupts
 from fluxflex.cli.progress import Snapshot, View, view
 from fluxflex.cli.results import Results, Row
-from fluxflex.cli.source import BadLine, FileSource, StdinSource
+from fluxflex.cli.source import BadLine, Source
+from fluxflex.cli.summary import Tally
 from fluxflex.cli.talk import Talk, counted, dollars, hushed
 from fluxflex.cli.target import Target
 from fluxflex.errors import (
@@ -28,11 +29,11 @@ from fluxflex.errors import (
     DownloadError,
     FluxFlexError,
     InsufficientBalanceError,
+    InvalidRequestError,
     SessionClosedError,
 )
 
 _TICK = 0.2
-_NAMED = 20
 # These meet every item that was read; they are told once, at the end.
 _COMMON = (
     AuthenticationError,
@@ -51,10 +52,10 @@ class Plan:
         estimate: USD for all of it, where that is known.
     """
 
-    source: FileSource | StdinSource
+    source: Source
     folder: Path
     target: Target
-    defaults: Mapping[str, object] = attrs.field(factory=dict)
+    defaults: dict[str, Any] = attrs.field(factory=dict)
     estimate: Decimal | None = None
     concurrency: int = 32
     timeout: float | None = None
@@ -88,10 +89,7 @@ class Run:
         self._view = shown or view(talk)
         self._clock = clock
         self._began = clock()
-        self._states: Counter[str] = Counter()
-        self._codes: set[int] = set()
-        self._done = self._failed = self._saved = 0
-        self._left: list[str] = []
+        self._tally = Tally()
         self._detaching: asyncio.Task[None] | None = None
         self._hush = contextlib.ExitStack()
 
@@ -152,10 +150,10 @@ class Run:
     def _snapshot(self) -> Snapshot:
         money, progress = self._session.statistics(), self._batch.progress
         return Snapshot(
-            done=self._done,
+            done=self._tally.done,
             total=self._plan.source.total,
             running=progress.running + progress.saving,
-            failed=self._failed,
+            failed=self._tally.failed,
             elapsed=self._clock() - self._began,
             spent=money.spent,
             reserved=money.reserved,
@@ -169,29 +167,19 @@ class Run:
         """Write an outcome down, and tell people and programs."""
         row = self._row(outcome)
         error = outcome.item.error if isinstance(outcome.item, BadLine) else outcome.error
-        self._done += 1
-        self._states[gallery.state_of(row)] += 1
+        self._tally.count(outcome, row, error)
         if not self._results.add(outcome.index, row) and len(self._results.unwritten) == 1:
             self._talk.complain(f"results.jsonl cannot be written: {self._results.error}.")
-            self._codes.add(Code.OTHER)
+            self._tally.codes.add(Code.OTHER)
             self._plan.source.stop()
-        if error is not None:
-            self._failed += 1
-            self._codes.add(exits.code_of_item(error))
-            self._tell(outcome, error)
-        self._saved += outcome.path is not None
+        if error is not None and not isinstance(error, _COMMON):
+            self._talk.say(f"{outcome.index + 1:,}: {error}", style="red")
         if self._plan.as_json:
             self._talk.out(results.as_line(row))
         elif outcome.path is not None:
             self._talk.out(str(outcome.path))
         elif outcome.ok:
             self._talk.out(outcome.image.url)
-
-    def _tell(self, outcome: Outcome, error: FluxFlexError) -> None:
-        if isinstance(error, SessionClosedError) and outcome.task_id is not None:
-            self._left.append(outcome.task_id)
-        if not isinstance(error, _COMMON):
-            self._talk.say(f"{outcome.index + 1:,}: {error}", style="red")
 
     def _row(self, outcome: Outcome) -> Row:
         url = cost = path = None
@@ -223,9 +211,8 @@ class Run:
         self._plan.source.stop()
         at = self._snapshot()
         self._talk.say(
-            f"Stopping: nothing more is read. {counted(at.running, 'task')} still running "
-            f"({dollars(at.spent)} spent, {dollars(at.reserved)} reserved): "
-            f"waiting for what runs. {next_step}",
+            f"Stopping: nothing more is read. Waiting for {counted(at.running, 'task')} that "
+            f"still run ({dollars(at.spent)} spent, {dollars(at.reserved)} reserved). {next_step}",
             style="yellow",
         )
 
@@ -241,72 +228,53 @@ class Run:
         if self._detaching is not None and isinstance(stopped, SessionClosedError):
             stopped = None
         if stopped is not None:
-            self._codes.add(exits.code_of(stopped))
+            self._tally.codes.add(exits.code_of(stopped))
             if not isinstance(stopped, DownloadError):  # told with its item
                 self._talk.error(stopped)
-        unsent = (self._plan.source.total or 0) - self._done
+        unsent = (self._plan.source.total or 0) - self._tally.done
         if unsent > 0:
-            self._states["not sent"] += unsent
-        self._write()
-        self._sum_up()
+            self._tally.states[gallery.WORDS["QUEUED"]] += unsent
+        folder, money = self._plan.folder, self._session.statistics()
+        simulated = self._plan.target.simulate
+        self._write(self._tally.totals(folder, money, simulated=simulated))
+        seconds = self._clock() - self._began
+        for line in self._tally.lines(folder, money, seconds=seconds, simulated=simulated):
+            self._talk.say(line)
         if self.interrupts.signal is not None and not self._plan.source.ended:
             return exits.signalled(self.interrupts.signal)
-        return exits.first(self._codes)
+        return exits.first(self._tally.codes)
 
     def _unsent(self) -> Iterator[tuple[int, Row]]:
         """Give the rows of items that were never read."""
         simulated = self._plan.target.simulate
         try:
             for index, item in enumerate(self._plan.source.again()):
-                fields = None if isinstance(item, BadLine) else {**self._plan.defaults, **item}
+                asked = None if isinstance(item, BadLine) else self._asked(item)
                 yield (
                     index,
                     results.row(
-                        index=index, request=fields, state=TaskState.QUEUED, simulated=simulated
+                        index=index, request=asked, state=TaskState.QUEUED, simulated=simulated
                     ),
                 )
         except OSError as error:
             self._talk.error(error)
 
-    def _write(self) -> None:
+    def _asked(self, item: Mapping[str, object]) -> GenerateRequest | Mapping[str, object]:
+        """Return the request of an item that was checked, unless its file was changed since."""
+        fields = {**self._plan.defaults, **item}
+        try:
+            return GenerateRequest.from_dict(fields)
+        except InvalidRequestError:
+            return fields
+
+    def _write(self, totals: gallery.Totals) -> None:
         folder = self._plan.folder
-        money = self._session.statistics()
-        totals = gallery.Totals(
-            title=folder.resolve().name,
-            states=dict(self._states),
-            spent=money.spent,
-            reserved=money.reserved,
-            simulated=self._plan.target.simulate,
-        )
         complete = len(self._results) == self._plan.source.total
         try:
             self._results.finish(() if complete else self._unsent())
             gallery.write(folder / places.GALLERY, totals, results.read(self._results.path))
         except OSError as error:
-            self._codes.add(Code.OTHER)
+            self._tally.codes.add(Code.OTHER)
             self._talk.complain(f"{folder} cannot be completed: {error.strerror or error}.")
             for row in self._results.unwritten:
                 self._talk.say(f"Not written down: {results.as_line(row)}")
-
-    def _sum_up(self) -> None:
-        money, plan, say = self._session.statistics(), self._plan, self._talk.say
-        how = ", ".join(f"{number:,} {state}" for state, number in self._states.items())
-        spent = f"{dollars(money.spent)} spent"
-        if plan.target.simulate:
-            spent += " (simulated: nothing was bought)"
-        if money.reserved:
-            spent += f", {dollars(money.reserved)} may still be billed"
-        seconds = self._clock() - self._began
-        items = counted(sum(self._states.values()), "item")
-        say(f"{items}: {how or 'nothing to do'}. {spent}, {seconds:.1f} s.")
-        if self._left:
-            say(
-                f"{counted(len(self._left), 'task')} left at the provider, and paid for. "
-                "Each is fetched, at no further cost, with:"
-            )
-            for task_id in self._left[:_NAMED]:
-                say(f"  fluxflex wait {task_id}")
-            if len(self._left) > _NAMED:
-                say(f"  … and {len(self._left) - _NAMED:,} more, named in results.jsonl")
-        pictures = counted(self._saved, "picture")
-        say(f"{pictures} in {plan.folder}. To look at them: {plan.folder / places.GALLERY}")

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from fluxflex import Change, GeneratedImage, GenerateRequest, Session, TaskState, Timeouts
-from fluxflex.cli import exits, results
+from fluxflex import (
+    AdaptivePolling,
+    Change,
+    GeneratedImage,
+    GenerateRequest,
+    PollPolicy,
+    Session,
+    TaskHandle,
+    TaskState,
+    Timeouts,
+)
+from fluxflex.cli import results
 from fluxflex.cli.exits import Code, SignalledError
 from fluxflex.cli.interrupts import stoppable
 from fluxflex.cli.talk import Talk, dollars, hushed
@@ -75,6 +86,25 @@ class Single:
         return Timeouts() if self.timeout is None else self.timeout
 
 
+@asynccontextmanager
+async def _opened(how: Single, seen: Seen, poll: PollPolicy) -> AsyncIterator[Session]:
+    """Give an open session; whatever still runs at its end is let go without a word."""
+    async with how.target.access() as access:
+        session = Session(
+            access.api_key,
+            base_url=access.base_url,
+            timeout=how.timeouts,
+            poll=poll,
+            on_event=seen,
+        )
+        await session.open()
+        try:
+            yield session
+        finally:
+            with hushed():
+                await session.aclose(drain=0)
+
+
 async def generate(fields: Mapping[str, object], how: Single, talk: Talk) -> int:
     """Generate one picture, save it, and return the exit code."""
     request = GenerateRequest.from_dict(fields)
@@ -102,16 +132,10 @@ async def _follow(
     seen = Seen(talk)
     image: GeneratedImage | None = None
     try:
-        async with how.target.access() as access:
-            with hushed(), talk.busy("Waiting for the picture"):
-                async with Session(
-                    access.api_key,
-                    base_url=access.base_url,
-                    timeout=how.timeouts,
-                    on_event=seen,
-                ) as session:
-                    image = await stoppable(begin(session))
-                    path = await stoppable(_save(image, request, how))
+        with talk.busy("Waiting for the picture"):
+            async with _opened(how, seen, AdaptivePolling()) as session:
+                image = await stoppable(begin(session))
+                path = await stoppable(_save(image, request, how))
     except FluxFlexError as error:
         _report(how, talk, request, seen, image=image, error=error)
         raise
@@ -184,21 +208,43 @@ async def status(task_id: str, how: Single, talk: Talk) -> int:
         FluxFlexError: nothing can be seen.
     """
     seen = Seen(talk)
-    async with how.target.access() as access:
-        session = Session(
-            access.api_key, base_url=access.base_url, poll=LookAtOnce(), on_event=seen
+    async with _opened(how, seen, LookAtOnce()) as session:
+        handle = session.attach(task_id)
+        await stoppable(_one_look(handle, seen))
+        state = handle.state
+        urls, failure = _end_of(handle)
+    if how.as_json:
+        row: results.Row = {"task_id": task_id, "state": state.name, "word": seen.word}
+        talk.out(results.as_line(row | {"urls": urls, "error": results.describe(failure)}))
+    else:
+        talk.out("\n".join([state.name, *urls]))
+    if failure is not None:
+        raise failure
+    return Code.DONE
+
+
+async def _one_look(handle: TaskHandle, seen: Seen) -> None:
+    """Wait until the provider has said something about a task.
+
+    Raises:
+        APIConnectionError: it says nothing.
+    """
+    ends = {asyncio.ensure_future(handle.wait()), asyncio.ensure_future(seen.heard.wait())}
+    done, waiting = await asyncio.wait(ends, timeout=_ONE_LOOK, return_when=asyncio.FIRST_COMPLETED)
+    for end in waiting:
+        end.cancel()
+    if not done:
+        raise APIConnectionError(
+            f"The provider says nothing about the task within {_ONE_LOOK:g} seconds",
+            task_id=handle.task_id,
         )
-        await session.open()
-        try:
-            handle = session.attach(task_id)
-            await stoppable(_one_look(handle, seen))
-        finally:
-            with hushed():
-                await session.aclose(drain=0)
-    urls: tuple[str, ...] = ()
-    failure: GenerationError | None = None
-    if handle.state is not TaskState.ABANDONED:
-        try:
-            urls = (await handle).urls
-        except GenerationError as error:
-            failure = error
+
+
+def _end_of(handle: TaskHandle) -> tuple[tuple[str, ...], GenerationError | None]:
+    """Return where a task's pictures lie, or why it failed; neither while it runs."""
+    if not handle.state.over:
+        return (), None
+    try:
+        return handle.result().urls, None
+    except GenerationError as error:
+        return (), error

@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Protocol
 
 import attrs
 
 from fluxflex.cli.exits import UsageError
 from fluxflex.errors import Fault, InvalidRequestError
 
-_KINDS = (
-    ".txt (a prompt a line), .jsonl (a JSON object or string a line), or - for lines on stdin"
-)
+_KINDS = ".txt (a prompt a line), .jsonl (a JSON object or string a line), or - for lines on stdin"
 _BOM = b"\xef\xbb\xbf"
 _CHUNK = 65536
 # Lines of stdin that may wait to be asked for.
@@ -40,32 +36,6 @@ class BadLine:
 
 
 Item = Mapping[str, object] | BadLine
-
-
-class Source(Protocol):
-    """What a batch reads.
-
-    Attributes:
-        name: what to call it.
-        total: how many items it has, where that is known.
-        ended: whether it was read to its end.
-    """
-
-    name: str
-    total: int | None
-    ended: bool
-
-    def items(self) -> AsyncIterator[Item]:
-        """Give the items, one at a time, until the end or `stop`."""
-        ...
-
-    def stop(self) -> None:
-        """Give no more items."""
-        ...
-
-    def again(self) -> Iterator[Item]:
-        """Give all items from the first, where they can be read twice."""
-        ...
 
 
 def _prompt_line(text: str) -> Mapping[str, object]:
@@ -118,12 +88,21 @@ class Reader:
             return BadLine(number, str(error))
 
 
-_READERS = {".txt": Reader(_prompt_line, comments=True), ".jsonl": Reader(_json_line, comments=False)}
+_READERS = {
+    ".txt": Reader(_prompt_line, comments=True),
+    ".jsonl": Reader(_json_line, comments=False),
+}
 _STDIN = Reader(_either_line, comments=True)
 
 
 class FileSource:
-    """A file, read line by line; nothing of it is kept."""
+    """A file, read line by line; nothing of it is kept.
+
+    Attributes:
+        name: what to call it.
+        total: how many items it has, once they were counted.
+        ended: whether the last item was given.
+    """
 
     def __init__(self, path: Path, reader: Reader) -> None:
         self.name = str(path)
@@ -147,11 +126,9 @@ class FileSource:
 
     async def items(self) -> AsyncIterator[Item]:
         """Give the items until the end or `stop`."""
-        given = 0
-        for item in self.again():
+        for given, item in enumerate(self.again(), 1):
             if self._stopped:
                 return
-            given += 1
             self.ended = given == self.total
             yield item
         self.ended = True
@@ -162,11 +139,15 @@ class FileSource:
 
 
 class StdinSource:
-    """Lines that come on a pipe, at their own pace."""
+    """Lines that come on a pipe, at their own pace.
+
+    Attributes:
+        name, total, ended: as those of a file; the total is not known.
+    """
 
     total: int | None = None
 
-    def __init__(self, fd: int, reader: Reader = _STDIN) -> None:
+    def __init__(self, fd: int = 0, reader: Reader = _STDIN) -> None:
         self.name = "stdin"
         self.ended = False
         self._fd = fd
@@ -174,6 +155,14 @@ class StdinSource:
         self._stopped = False
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._room = threading.Semaphore(_AHEAD)
+
+    def numbered(self) -> Iterator[tuple[int, Item]]:
+        """Give each item with the number of its line, waiting for them; instead of `items`."""
+        with open(self._fd, "rb", closefd=False) as pipe:
+            for number, line in enumerate(pipe, 1):
+                item = self._reader.item(number, line)
+                if item is not None:
+                    yield number, item
 
     def again(self) -> Iterator[Item]:
         """Give nothing: a pipe cannot be read twice."""
@@ -222,14 +211,17 @@ class StdinSource:
         loop.call_soon_threadsafe(self._lines.put_nowait, line)
 
 
-def open_source(name: str) -> FileSource | StdinSource:
+Source = FileSource | StdinSource
+
+
+def open_source(name: str) -> Source:
     """Return the source of that name.
 
     Raises:
         UsageError: there is no such file, or it is of no known kind.
     """
     if name == "-":
-        return StdinSource(sys.stdin.fileno())
+        return StdinSource()
     path = Path(name)
     reader = _READERS.get(path.suffix.lower())
     if path.is_dir():
@@ -244,7 +236,7 @@ def open_source(name: str) -> FileSource | StdinSource:
 
 @attrs.frozen
 class Survey:
-    """What a look through a whole file found: how many items, their price, and bad lines."""
+    """What a look through a whole source found: how many items, their price, and bad lines."""
 
     count: int
     estimate: Decimal
@@ -252,11 +244,11 @@ class Survey:
 
 
 def survey(
-    source: FileSource,
+    source: Source,
     defaults: Mapping[str, object],
     price: Callable[[Mapping[str, object]], Decimal],
 ) -> Survey:
-    """Check every line of a file and add up what it would cost in USD."""
+    """Check every line of a source and add up what it would cost in USD."""
     count, estimate, faults = 0, Decimal(0), []
     for number, item in source.numbered():
         count += 1
@@ -267,5 +259,6 @@ def survey(
             estimate += price({**defaults, **item})
         except InvalidRequestError as error:
             faults.append(f"{source.name}, line {number}: {'; '.join(map(str, error.faults))}")
-    source.total = count
+    if isinstance(source, FileSource):
+        source.total = count
     return Survey(count, estimate, tuple(faults))

@@ -10,15 +10,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 
-import attrs
 from rich.console import Console
 from rich.text import Text
 
 from fluxflex.cli import exits
 from fluxflex.cli.exits import Code, SignalledError, UsageError
-from fluxflex.errors import FluxFlexError
+from fluxflex.errors import (
+    APIConnectionError,
+    DownloadError,
+    FluxFlexError,
+    RateLimitError,
+    ServerError,
+    SessionClosedError,
+    TaskTimeoutError,
+)
 
 _CENTS = 2
+# After these the task may still run, or its picture may still be fetched.
+_GOES_ON = (
+    APIConnectionError,
+    DownloadError,
+    RateLimitError,
+    ServerError,
+    SessionClosedError,
+    TaskTimeoutError,
+)
 
 
 def dollars(amount: Decimal) -> str:
@@ -73,12 +89,11 @@ class Talk:
     def error(self, error: BaseException) -> None:
         """Say what went wrong, whether it cost money, and what to do next."""
         self.complain(str(error) or type(error).__name__)
-        task_id = error.task_id if isinstance(error, FluxFlexError) else None
-        if task_id is not None:
-            self.say(f"To look at it again, which costs nothing: fluxflex wait {task_id}")
+        if isinstance(error, _GOES_ON) and error.task_id is not None:
+            self.say(f"To go on, at no further cost: fluxflex wait {error.task_id}")
 
     def out(self, line: str) -> None:
-        """Give a line to programs; a reader who has gone away is not an error."""
+        """Give a line to programs; a stdout that takes it no more is no error."""
         if self.live and sys.stdout.isatty():
             # The same screen: the line goes above the display instead of through it.
             self.say(line)
@@ -86,9 +101,20 @@ class Talk:
         try:
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
-        except BrokenPipeError:
-            self.say("Nobody reads stdout any more: the rest of the lines is left out.")
+        except OSError as error:
+            # Who pays for pictures wants them, whoever reads along or not.
+            why = "nobody reads it" if isinstance(error, BrokenPipeError) else error.strerror
+            self.say(f"stdout takes no more lines: {why}.")
             _silence_stdout()
+
+    @contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Show on a terminal that something is under way."""
+        if not self.on_terminal:
+            yield
+            return
+        with self.console.status(f"{what} …", spinner="dots"):
+            yield
 
     def ask(self, question: str) -> bool:
         """Ask a question that only a plain yes answers with yes."""
@@ -125,23 +151,21 @@ def guarded(talk: Talk, work: Callable[[], int]) -> int:
         return Code.OTHER
 
 
-@attrs.define
-class Notes(logging.Handler):
+class _Notes(logging.Handler):
     """Says what the library logs, in the same voice as everything else."""
 
-    talk: Talk
-
-    def __attrs_pre_init__(self) -> None:
+    def __init__(self, talk: Talk) -> None:
         super().__init__(logging.WARNING)
+        self._talk = talk
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say the message, without a traceback."""
-        self.talk.say(f"Note: {record.getMessage()}")
+        self._talk.say(f"Note: {record.getMessage()}")
 
 
 @contextmanager
 def _logged(talk: Talk) -> Iterator[None]:
-    log, notes = logging.getLogger("fluxflex"), Notes(talk)
+    log, notes = logging.getLogger("fluxflex"), _Notes(talk)
     log.addHandler(notes)
     try:
         yield

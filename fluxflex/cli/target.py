@@ -49,11 +49,6 @@ class Target:
         url = self.base_url or os.environ.get(_BASE_URL_VARIABLE) or ""
         return not (self.simulate or is_loopback(url))
 
-    @property
-    def key(self) -> str | None:
-        """The key to use; `None` takes it from the environment."""
-        return SIMULATED_KEY if self.simulate else None
-
     @asynccontextmanager
     async def access(self) -> AsyncIterator[Access]:
         """Give the address and the key, with the simulator behind them where that is asked for."""

@@ -1,0 +1,415 @@
+"""`fluxflex batch`: what it checks, buys, writes and says."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+import cli_helpers as shared
+import pytest
+from cli_helpers import Provider, Said
+
+from fluxflex.cli import target
+from fluxflex.cli.talk import Talk
+from fluxflex.simulator import Faults, faults
+
+Run = Callable[..., Said]
+Provide = Callable[..., Provider]
+
+room, run, provide, spawn = shared.room, shared.run, shared.provide, shared.spawn
+
+
+def rows(folder: str | Path) -> list[dict[str, Any]]:
+    """Return the lines of a folder's results."""
+    text = (Path(folder) / "results.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def paid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the loopback for a provider that costs money."""
+    monkeypatch.setattr(target, "is_loopback", lambda _: False)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let somebody be there to ask."""
+    monkeypatch.setattr(Talk, "can_ask", True)
+
+
+def test_a_batch_leaves_pictures_results_and_a_page(room: Path, run: Run, provide: Provide) -> None:
+    """Paths go to stdout; names and rows keep the order of the source."""
+    provider = provide()
+    Path("p.jsonl").write_text(
+        '{"prompt": "A sea", "quality": "2K", "metadata": {"k": 1}}\n"nsfw"\n"A lake"\n'
+    )
+    said = run("batch", "p.jsonl", "-o", "out", "--steps", 20, "--base-url", provider.url)
+    assert said.code == 9
+    assert sorted(said.lines) == ["out/0001-a-sea.png", "out/0003-a-lake.png"]
+    assert sorted(path.name for path in (room / "out").iterdir()) == [
+        "0001-a-sea.png",
+        "0003-a-lake.png",
+        "index.html",
+        "results.jsonl",
+    ]
+    first, second, third = rows("out")
+    assert first == {
+        "index": 0,
+        "prompt": "A sea",
+        "state": "COMPLETED",
+        "task_id": provider.ledger.by_prompt()["A sea"][0].task_id,
+        "path": "0001-a-sea.png",
+        "url": first["url"],
+        "error": None,
+        "cost_usd": 0.06,
+        "quality": "2K",
+        "steps": 20,
+        "metadata": {"k": 1},
+    }
+    assert (second["state"], second["path"], second["cost_usd"]) == ("FAILED", None, None)
+    assert second["error"]["type"] == "ContentPolicyError"
+    assert second["error"]["charged"] == "unknown"
+    assert third["quality"] == "1K"
+    assert "2: The task failed" in said.err
+    assert "3 items: 2 completed, 1 failed. $0.14 spent" in said.err
+    assert "2 pictures in out. To look at them: out/index.html" in said.err
+
+
+def test_json_gives_the_rows_to_programs(run: Run, provide: Provide) -> None:
+    """With `--json` stdout has the objects of results.jsonl, as they come."""
+    Path("p.txt").write_text("a\nb\n")
+    said = run("batch", "p.txt", "-o", "out", "--json", "--base-url", provide().url)
+    assert said.code == 0
+    found = sorted(map(json.loads, said.lines), key=lambda row: int(row["index"]))
+    assert found == rows("out")
+
+
+def test_without_download_urls_are_given(room: Path, run: Run, provide: Provide) -> None:
+    """Nothing is fetched, and nothing but the report is written."""
+    provider = provide()
+    Path("p.txt").write_text("a\n")
+    said = run("batch", "p.txt", "-o", "out", "--no-download", "--base-url", provider.url)
+    assert said.code == 0
+    assert said.lines == [rows("out")[0]["url"]]
+    assert rows("out")[0]["path"] is None
+    assert provider.ledger.file_requests == 0
+    assert len(list((room / "out").iterdir())) == 2
+
+
+def test_a_rehearsal_needs_no_key(
+    run: Run, monkeypatch: pytest.MonkeyPatch, provide: Provide
+) -> None:
+    """`--simulate` uses neither key nor address of the environment, and says so."""
+    provider = provide()
+    monkeypatch.delenv("FLUXFLEX_API_KEY")
+    monkeypatch.setenv("FLUXFLEX_BASE_URL", provider.url)
+    Path("p.txt").write_text("a\n")
+    said = run("batch", "p.txt", "-o", "out", "--simulate", "--speed", 1000)
+    assert said.code == 0
+    assert said.err.startswith("Simulated: nothing is bought")
+    assert "$0.04 spent (simulated: nothing was bought)" in said.err
+    assert rows("out")[0]["simulated"] is True
+    assert provider.ledger.posts_received == 0
+
+
+def test_every_bad_line_is_told_before_anything_is_bought(
+    room: Path, run: Run, provide: Provide
+) -> None:
+    """All lines are checked first; one bad line stops the whole batch."""
+    provider = provide()
+    Path("p.jsonl").write_text('"a"\n{"prompt": "b", "steps": 99, "cfg": 0}\n{\n{"prompts": "c"}\n')
+    said = run("batch", "p.jsonl", "-o", "out", "--base-url", provider.url)
+    assert said.code == 8
+    assert "p.jsonl, line 2: steps must be from 1 to 50, not 99; cfg must be" in said.err
+    assert "p.jsonl, line 3: is no JSON" in said.err
+    assert "p.jsonl, line 4: prompts is no parameter" in said.err
+    assert "3 lines of 4 cannot be used. Nothing was bought." in said.err
+    assert provider.ledger.posts_received == 0
+    assert not (room / "out").exists()
+
+
+def test_a_bad_default_is_told_once(run: Run, provide: Provide) -> None:
+    """What is wrong on the command line is not said of each line."""
+    Path("p.txt").write_text("a\nb\n")
+    said = run("batch", "p.txt", "-o", "out", "--quality", "9K", "--base-url", provide().url)
+    assert said.code == 8
+    assert said.err.count("quality must be one of 1K, 2K") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["p.csv", "-o", "out"],
+        ["missing.txt", "-o", "out"],
+        ["p.txt"],
+        ["p.txt", "-o", "p.txt"],
+        ["p.txt", "-o", "full"],
+        ["p.txt", "-o", "out"],
+        ["-", "-o", "out"],
+        ["p.txt", "-o", "out", "--budget", "much"],
+        ["p.txt", "-o", "out", "--budget", "-1"],
+        ["p.txt", "-o", "out", "--concurrency", "0"],
+        ["p.txt", "-o", "out", "--colour", "red"],
+        [],
+    ],
+)
+@pytest.mark.usefixtures("paid")
+def test_usage_errors(room: Path, run: Run, words: list[str]) -> None:
+    """What cannot be done as it is written ends with 2, before anything is made or bought."""
+    (room / "p.txt").write_text("a\n")
+    (room / "p.csv").write_text("a\n")
+    (room / "full").mkdir()
+    (room / "full" / "theirs.txt").touch()
+    said = run("batch", *words)
+    assert said.code == 2
+    assert said.err
+    assert not (room / "out").exists()
+
+
+def test_a_second_batch_wants_another_folder(run: Run, provide: Provide) -> None:
+    """A folder that holds a batch is left as it is."""
+    provider = provide()
+    Path("p.txt").write_text("a\n")
+    command = ("batch", "p.txt", "-o", "out", "--base-url", provider.url)
+    assert run(*command).code == 0
+    before = {path: path.read_bytes() for path in Path("out").iterdir()}
+    said = run(*command)
+    assert said.code == 2
+    assert "out already holds a batch" in said.err
+    assert provider.ledger.posts_received == 1
+    assert before == {path: path.read_bytes() for path in Path("out").iterdir()}
+
+
+def test_a_missing_key_names_both_variables(
+    room: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a key nothing is made, and the message says where to put one."""
+    monkeypatch.delenv("FLUXFLEX_API_KEY")
+    Path("p.txt").write_text("a\n")
+    said = run("batch", "p.txt", "-o", "out", "--yes")
+    assert said.code == 3
+    assert "FLUXFLEX_API_KEY or UNIFICALLY_API_KEY" in said.err
+    assert not (room / "out").exists()
+
+
+def test_a_dry_run_counts_and_buys_nothing(room: Path, run: Run, provide: Provide) -> None:
+    """It needs neither a folder nor a key, and gives programs the numbers."""
+    provider = provide()
+    Path("p.jsonl").write_text('"a"\n{"prompt": "b", "quality": "2K"}\n')
+    said = run("batch", "p.jsonl", "--dry-run", "--json", "--base-url", provider.url)
+    assert said.code == 0
+    assert "2 pictures for about $0.10. This was a dry run: nothing was bought." in said.err
+    assert json.loads(said.out) == {"count": 2, "estimate_usd": 0.1}
+    assert provider.ledger.posts_received == 0
+    assert [path.name for path in room.iterdir()] == ["p.jsonl"]
+
+
+def test_an_empty_source_is_done_at_once(room: Path, run: Run) -> None:
+    """A file without prompts asks for nothing."""
+    Path("p.txt").write_text("\n# nothing\n")
+    said = run("batch", "p.txt", "-o", "out", "--yes")
+    assert said.code == 0
+    assert "p.txt holds no prompts" in said.err
+    assert not (room / "out").exists()
+
+
+# -- money ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("paid")
+def test_without_a_terminal_consent_is_an_option(run: Run, provide: Provide) -> None:
+    """Where nobody can be asked, `--yes` or `--budget` is needed, and either is enough."""
+    provider = provide()
+    Path("p.txt").write_text("a\n")
+    command = ("batch", "p.txt", "--base-url", provider.url)
+    refused = run(*command, "-o", "none")
+    assert refused.code == 2
+    assert "give --budget USD or --yes" in refused.err
+    assert run(*command, "-o", "yes", "--yes").code == 0
+    assert run(*command, "-o", "budget", "--budget", "$1").code == 0
+    assert provider.ledger.posts_received == 2
+
+
+@pytest.mark.usefixtures("paid", "terminal")
+@pytest.mark.parametrize(("answer", "code", "posts"), [("y\n", 0, 1), ("\n", 1, 0), ("", 1, 0)])
+def test_on_a_terminal_it_asks_once(
+    run: Run, provide: Provide, answer: str, code: int, posts: int
+) -> None:
+    """The question has count, USD and balance; only a plain yes buys."""
+    provider = provide(balance_usd=Decimal("5.20"))
+    Path("p.txt").write_text("a\n")
+    said = run("batch", "p.txt", "-o", "out", "--base-url", provider.url, stdin=answer)
+    assert said.code == code
+    assert "1 picture for $0.04. The account holds $5.20. Go on? [y/N]" in said.err
+    assert provider.ledger.posts_received == posts
+    assert Path("out").exists() is bool(posts)
+
+
+@pytest.mark.usefixtures("paid", "terminal")
+def test_the_question_tells_a_small_balance(run: Run, provide: Provide) -> None:
+    """A balance below the estimate is said before anything is bought."""
+    Path("p.txt").write_text("a\nb\n")
+    url = provide(balance_usd=Decimal("0.05")).url
+    said = run("batch", "p.txt", "-o", "out", "--base-url", url, stdin="n\n")
+    assert "holds $0.05, which is less: the batch will stop when it is used up." in said.err
+
+
+@pytest.mark.usefixtures("paid", "terminal")
+def test_the_question_tells_an_unknown_balance(run: Run, provide: Provide) -> None:
+    """Where the balance cannot be had, that is said instead."""
+    Path("p.txt").write_text("a\n")
+    url = provide(faults=Faults(account=lambda _: faults.error(418, message="a teapot"))).url
+    said = run("batch", "p.txt", "-o", "out", "--base-url", url, stdin="n\n")
+    assert "1 picture for $0.04. The account's balance cannot be had: " in said.err
+    assert "a teapot" in said.err
+
+
+@pytest.mark.usefixtures("paid", "terminal")
+def test_a_bad_key_ends_it_before_the_question(run: Run, provide: Provide) -> None:
+    """A key that the provider does not accept buys nothing, so nobody is asked."""
+    Path("p.txt").write_text("a\n")
+    said = run("batch", "p.txt", "-o", "out", "--base-url", provide(api_keys=["other"]).url)
+    assert said.code == 3
+    assert "Go on?" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "balance", "kind"),
+    [(["--budget", "0.05"], 100, "BudgetExceededError"), ([], "0.05", "InsufficientBalanceError")],
+)
+def test_money_that_runs_out_stops_the_batch(
+    run: Run, provide: Provide, options: list[str], balance: Any, kind: str
+) -> None:
+    """What was bought is kept, the rest stands as not sent, and the reason is told once."""
+    provider = provide(balance_usd=Decimal(balance))
+    Path("p.txt").write_text("".join(f"{n}\n" for n in range(5)))
+    said = run("batch", "p.txt", "-o", "out", "-c", 1, "--base-url", provider.url, *options)
+    assert said.code == 6
+    found = rows("out")
+    assert [row["index"] for row in found] == [0, 1, 2, 3, 4]
+    assert [row["state"] for row in found] == ["COMPLETED"] + ["QUEUED"] * 4
+    assert found[1]["error"]["type"] == kind
+    assert found[4]["error"] is None
+    assert [row["cost_usd"] for row in found] == [0.04, 0, 0, 0, 0]
+    assert {row["quality"] for row in found} == {"1K"}
+    assert said.err.count("fluxflex: ") == 1
+    assert "5 items: 1 completed, 4 not sent. $0.04 spent" in said.err
+
+
+def test_an_unaccepted_key_stops_the_batch(run: Run, provide: Provide) -> None:
+    """A refused key ends with 3."""
+    Path("p.txt").write_text("a\nb\n")
+    url = provide(api_keys=["other"]).url
+    assert run("batch", "p.txt", "-o", "out", "--base-url", url).code == 3
+
+
+# -- what goes wrong --------------------------------------------------------------------------
+
+
+def test_uncertain_items_are_counted_as_such(run: Run, provide: Provide) -> None:
+    """A submit without an answer may have been billed: 10 beats 9, and the money is named."""
+    provider = provide(faults=Faults(submit=[faults.accept_then_drop(), None]))
+    Path("p.txt").write_text("a\nnsfw\n")
+    said = run("batch", "p.txt", "-o", "out", "-c", 1, "--base-url", provider.url)
+    assert said.code == 10
+    found = rows("out")[0]
+    assert (found["state"], found["cost_usd"]) == ("UNCERTAIN", None)
+    assert "2 items: 1 failed, 1 uncertain. $0.04 spent, $0.04 may still be billed" in said.err
+
+
+def test_a_task_that_takes_too_long_is_named(run: Run, provide: Provide) -> None:
+    """A timeout keeps the task id and its price."""
+    Path("p.txt").write_text("a\n")
+    url = provide(durations=1e6).url
+    said = run("batch", "p.txt", "-o", "out", "--timeout", 0.01, "--base-url", url)
+    assert said.code == 7
+    found = rows("out")[0]
+    assert (found["state"], found["cost_usd"]) == ("TIMED_OUT", 0.04)
+    assert found["task_id"] in said.err
+
+
+def test_a_picture_that_cannot_be_fetched_is_a_failed_item(run: Run, provide: Provide) -> None:
+    """The task is completed and paid for; its picture is missing, and its URL is kept."""
+    provider = provide(faults=Faults(files=lambda _: faults.custom(418)))
+    Path("p.txt").write_text("a\n")
+    said = run("batch", "p.txt", "-o", "out", "--base-url", provider.url)
+    assert said.code == 9
+    found = rows("out")[0]
+    assert (found["state"], found["path"], found["cost_usd"]) == ("COMPLETED", None, 0.04)
+    assert found["url"].startswith(provider.url)
+    assert "1 item: 1 made, not saved." in said.err
+
+
+def test_a_full_disk_stops_the_batch(
+    room: Path, provide: Provide, spawn: Callable[..., Any]
+) -> None:
+    """What cannot be written ends with 1 and a clear message; nothing more is bought."""
+    provider = provide(pictures=lambda _: b"\x89PNG\r\n\x1a\n" + b"\0" * 300_000)
+    (room / "p.txt").write_text("".join(f"{n}\n" for n in range(40)))
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+        "from fluxflex.cli import main; main()"
+    )
+    words = ("batch", "p.txt", "-o", "out", "-c", "1", "--base-url", provider.url)
+    process = spawn(*words, code=code)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert out == ""
+    assert "The picture could not be written to " in err
+    assert "File too large" in err
+    assert "Traceback" not in err
+    assert len(provider.ledger) < 5
+    assert len(rows("out")) == 40
+    assert not list((room / "out").glob("*.part"))
+
+
+def test_results_that_cannot_be_written_are_told(run: Run, provide: Provide) -> None:
+    """A row for which there is no room stops the batch, and is told on stderr instead."""
+    provider = provide()
+    Path("p.txt").write_text("".join(f"{n}\n" for n in range(20)))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        said = run("batch", "p.txt", "-o", "out", "-c", 2, "--base-url", provider.url)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert said.code == 1
+    assert said.err.count("results.jsonl cannot be written: ") == 1
+    assert "out cannot be completed: File too large." in said.err
+    assert len(provider.ledger) < 6
+    unwritten = [line for line in said.err.splitlines() if line.startswith("Not written down: ")]
+    written = {row["task_id"] for row in rows("out")}
+    told = {json.loads(line.partition(": ")[2])["task_id"] for line in unwritten}
+    assert written | told == {entry.task_id for entry in provider.ledger.entries}
+    assert {path.name for path in Path("out").iterdir() if path.suffix != ".png"} == {
+        "results.jsonl"
+    }
+
+
+def test_stdin_brings_items_of_its_own(
+    room: Path, provide: Provide, spawn: Callable[..., Any]
+) -> None:
+    """Lines on a pipe are bought as they come; a bad one is its own outcome, and ends with 8."""
+    provider = provide()
+    process = spawn(*("batch", "-", "-o", "out", "--json", "--base-url", provider.url), stdin=PIPE)
+    out, err = process.communicate('one\n\n{"prompt": "two", "quality": "2K"}\n{oops\n', timeout=30)
+    assert process.returncode == 8, err
+    found = rows("out")
+    assert [row["prompt"] for row in found] == ["one", "two", None]
+    assert found[2]["state"] == "QUEUED"
+    assert found[2]["error"]["message"].startswith("Invalid request: line 4 is no JSON")
+    assert sorted(map(json.loads, out.splitlines()), key=lambda row: int(row["index"])) == found
+    assert {path.name for path in (room / "out").glob("*.png")} == {"0001-one.png", "0002-two.png"}
+
+
+def test_a_rehearsed_dry_run_of_stdin(spawn: Callable[..., Any]) -> None:
+    """A dry run counts the lines of a pipe too."""
+    process = spawn("batch", "-", "--dry-run", stdin=PIPE)
+    out, err = process.communicate("one\ntwo\n", timeout=30)
+    assert (process.returncode, out) == (0, "")
+    assert "2 pictures for about $0.08" in err
