@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,7 +20,16 @@ import attrs
 from fluxflex._aio.engine import Engine
 from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.images import GeneratedImage
-from fluxflex._aio.outcome import BatchProgress, Item, Outcome, closed_early, outcome_of, stops
+from fluxflex._aio.outcome import (
+    BatchProgress,
+    Item,
+    Outcome,
+    closed_early,
+    items_of,
+    outcome_of,
+    stopped_early,
+    stops,
+)
 from fluxflex._core.lifecycle import TaskState
 from fluxflex._core.limits import Timeouts
 from fluxflex._core.request import GenerateRequest
@@ -64,7 +73,7 @@ class Batch:
         self._reader: asyncio.Task[None] | None = None
         self._stop: FluxFlexError | None = None
         self._source_error: BaseException | None = None
-        self._left = False
+        self._left = self._asked_to_stop = False
         self._moved = asyncio.Event()  # for who reads outcomes
         self._space = asyncio.Event()  # for who reads the source
 
@@ -100,6 +109,17 @@ class Batch:
     ) -> None:
         """Stop reading, drop what was not sent, and do not wait for what was."""
         self._left = True
+        if self._reader is not None:
+            self._reader.cancel()
+        self._drop_unsent()
+
+    def stop(self) -> None:
+        """Read no more and drop what was not sent; the iteration ends when the rest is over.
+
+        What was dropped gets an outcome too, with a `SessionClosedError`: nothing was bought.
+        """
+        if self._stop is None:
+            self._stop, self._asked_to_stop = stopped_early(), True
         if self._reader is not None:
             self._reader.cancel()
         self._drop_unsent()
@@ -155,12 +175,12 @@ class Batch:
     def _ending(self) -> BaseException | None:
         if self._source_error is not None:
             return self._source_error
-        return self._stop.fresh() if self._stop is not None else None
+        return None if self._stop is None or self._asked_to_stop else self._stop.fresh()
 
     # -- reading -----------------------------------------------------------------------------
 
     async def _read_all(self) -> None:
-        source = _iterate(self._source)
+        source = items_of(self._source)
         try:
             while await self._room():
                 try:
@@ -169,7 +189,7 @@ class Batch:
                     return
                 await self._take(item)
         except asyncio.CancelledError:
-            if not self._left:
+            if self._stop is None and not self._left:
                 self._stop = closed_early()
             raise
         except Exception as error:  # noqa: BLE001 - the source's own, given out after the drain
@@ -324,14 +344,3 @@ class Batch:
         for task, handle in list(self._sending.items()):
             if handle.state is TaskState.QUEUED and task is not asyncio.current_task():
                 task.cancel()
-
-
-async def _iterate(
-    source: Iterable[object] | AsyncIterable[object],
-) -> AsyncGenerator[object, None]:
-    if isinstance(source, AsyncIterable):
-        async for item in source:
-            yield item
-    else:
-        for item in source:
-            yield item

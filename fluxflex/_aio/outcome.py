@@ -1,7 +1,8 @@
-"""What a batch gives out: an outcome for each item, and where it stands."""
+"""What goes into a batch and comes out: items, an outcome for each, and where it stands."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from pathlib import Path
 
 import attrs
@@ -111,6 +112,18 @@ class Item:
         return self.request
 
 
+async def items_of(
+    source: Iterable[object] | AsyncIterable[object],
+) -> AsyncGenerator[object, None]:
+    """Read a source of either kind."""
+    if isinstance(source, AsyncIterable):
+        async for item in source:
+            yield item
+    else:
+        for item in source:
+            yield item
+
+
 def outcome_of(
     entry: Item,
     handle: TaskHandle,
@@ -152,3 +165,10 @@ def stops(error: FluxFlexError) -> bool:
 def closed_early(task_id: str | None = None) -> SessionClosedError:
     """Return the error of an item that the session's end cut off."""
     return SessionClosedError("The session closed before the batch had ended", task_id=task_id)
+
+
+def stopped_early() -> SessionClosedError:
+    """Return the error of an item that was dropped because its batch was stopped."""
+    return SessionClosedError(
+        "The batch was stopped before the request was sent", hint="Submit it again."
+    )

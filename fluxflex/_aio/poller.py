@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable
 
 from fluxflex._aio.sender import Got, Sender
@@ -84,6 +85,8 @@ class Poller:
         self._missing: dict[Key, int] = {}
         self._wake = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
+        # The loop runs a timer up to one tick of its clock early; without this we would spin then.
+        self._tick = time.get_clock_info("monotonic").resolution
         self.polls = 0
 
     def follow(self, key: Key, deadline: float) -> None:
@@ -118,7 +121,7 @@ class Poller:
         """Sleep until a task is due and return it: the only timer of all tasks."""
         loop = asyncio.get_running_loop()
         while True:
-            key = self._scheduler.take(self._clock())
+            key = self._scheduler.take(self._clock() + self._tick)
             if key is not None:
                 return key
             self._wake.clear()
@@ -165,10 +168,13 @@ class Poller:
     def _refused(self, record: TaskRecord, answer: Answer, now: float) -> bool:
         """Take a refusal for the end, but for a 404 that may pass."""
         missing = self._missing[record.key] = self._missing.get(record.key, 0) + 1
-        young = now - (record.accepted or record.created) < _YOUNG
+        # Only what we submitted ourselves can be too new for the provider to know.
+        young = record.attempts > 0 and now - (record.accepted or record.created) < _YOUNG
         if answer.status == _NOT_FOUND and (missing < _MOST_MISSING or young):
             return self._scheduler.pending(record.key, now, usable=False)
         error = refusals.refusal(answer, task_id=record.task_id)
+        if not record.attempts:
+            error.charged = "unknown"  # it was submitted elsewhere, if at all
         self._tell(record.key, Abandoned(error))
         return False
 

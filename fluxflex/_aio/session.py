@@ -169,7 +169,8 @@ class Session:
 
         Args:
             request: a prompt, a mapping of the fields of a `GenerateRequest`, or one.
-            timeout: a `Timeouts`, or the seconds this task may take; the session's otherwise.
+            timeout: a `Timeouts`, of which `submit` and `task` count here, or the seconds this
+                task may take; the session's otherwise.
             **params: fields that override those of the request.
 
         Raises:

@@ -209,6 +209,7 @@ class Run:
 
     def _stop(self, next_step: str) -> None:
         self._plan.source.stop()
+        self._batch.stop()
         at = self._snapshot()
         self._talk.say(
             f"Stopping: nothing more is read. Waiting for {counted(at.running, 'task')} that "

@@ -58,6 +58,7 @@ class Target:
         from fluxflex.simulator import Simulator
 
         async with Simulator(speed=self.speed, balance_usd=_PLAY_MONEY) as simulator:
+            _reach_directly("127.0.0.1")
             yield Access(SIMULATED_KEY, simulator.url)
 
 
@@ -68,6 +69,13 @@ def is_loopback(url: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _reach_directly(host: str) -> None:
+    """Keep a proxy out of the way of a simulator in this very process."""
+    for name in ("no_proxy", "NO_PROXY"):
+        hosts = [*filter(None, os.environ.get(name, "").split(","))]
+        os.environ[name] = ",".join([*hosts, *({host} - set(hosts))])
 
 
 def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -23,10 +23,6 @@ from typer.testing import CliRunner
 from fluxflex.cli.app import app
 from fluxflex.simulator import Ledger, Simulator
 
-# Plugins of pytest ask for the current event loop, which Python 3.11 would then make up and nobody
-# would close. There is none outside the tests.
-asyncio.set_event_loop(None)
-
 KEY = "sk-very-secret-0123456789"
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
-import cli_helpers as shared
 import pytest
-from cli_helpers import Provider, Said
 
 from fluxflex.cli import target
 from fluxflex.cli.talk import Talk
 from fluxflex.simulator import Faults, faults
+from tests.cli import cli_helpers as shared
+from tests.cli.cli_helpers import Provider, Said
 
 Run = Callable[..., Said]
 Provide = Callable[..., Provider]

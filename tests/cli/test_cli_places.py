@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cli_helpers as shared
 import pytest
 
 from fluxflex.cli import places
 from fluxflex.cli.exits import UsageError
+from tests.cli import cli_helpers as shared
 
 room = shared.room
 

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cli_helpers as shared
 import pytest
-from cli_helpers import PNG, Provider
 
 from fluxflex.cli.run import Plan, Run
 from fluxflex.cli.source import FileSource, StdinSource, open_source
 from fluxflex.cli.talk import Talk
 from fluxflex.cli.target import Target
 from fluxflex.simulator import Faults, Manual, Simulator, faults
+from tests.cli import cli_helpers as shared
+from tests.cli.cli_helpers import PNG, Provider
 
 Provide = Callable[..., Provider]
 Spawn = Callable[..., "subprocess.Popen[str]"]

@@ -8,9 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import cli_helpers as shared
 import pytest
-from cli_helpers import Said
 
 from fluxflex import Session
 from fluxflex.cli import serve
@@ -18,6 +16,8 @@ from fluxflex.cli.exits import UsageError
 from fluxflex.cli.talk import Talk
 from fluxflex.simulator import SeenRequest
 from fluxflex.simulator.faults import Arrival
+from tests.cli import cli_helpers as shared
+from tests.cli.cli_helpers import Said
 
 Run = Callable[..., Said]
 Spawn = Callable[..., "subprocess.Popen[str]"]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import cli_helpers as shared
 import pytest
 from rich.console import Console
 
@@ -20,6 +19,7 @@ from fluxflex.cli import gallery, progress, results, summary, target
 from fluxflex.cli.exits import UsageError
 from fluxflex.cli.progress import Lines, Screen, Snapshot, duration, speed
 from fluxflex.cli.talk import Talk, counted, dollars, guarded, hushed
+from tests.cli import cli_helpers as shared
 
 room = shared.room
 

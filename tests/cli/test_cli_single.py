@@ -8,9 +8,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import cli_helpers as shared
 import pytest
-from cli_helpers import PNG, Provider, Said
 
 from fluxflex import TaskState
 from fluxflex.cli import single
@@ -20,6 +18,8 @@ from fluxflex.cli.talk import Talk
 from fluxflex.cli.target import Target
 from fluxflex.errors import APIConnectionError
 from fluxflex.simulator import Faults, Manual, Shapes, Simulator, faults
+from tests.cli import cli_helpers as shared
+from tests.cli.cli_helpers import PNG, Provider, Said
 
 Run = Callable[..., Said]
 Provide = Callable[..., Provider]
@@ -71,6 +71,13 @@ def test_a_rehearsal_needs_no_key(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     assert Path(row["path"]).read_bytes().startswith(PNG[:8])
     assert "Simulated: nothing is bought" in said.err
     assert "(simulated: nothing was bought)" in said.err
+
+
+def test_a_rehearsal_passes_by_a_proxy(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded provider is in this very process: no proxy can reach it."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    assert run("generate", "a sea", "--simulate", "--speed", 1000).code == 0
 
 
 def test_every_fault_of_a_request_is_told(run: Run) -> None:

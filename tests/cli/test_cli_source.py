@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 
-import cli_helpers as shared
 import pytest
 
 from fluxflex.cli.exits import UsageError
 from fluxflex.cli.source import BadLine, FileSource, Item, StdinSource, open_source, survey
+from tests.cli import cli_helpers as shared
 
 room = shared.room
 

@@ -1,10 +1,8 @@
 """What the simulator's tests share: a plain client, so that nothing of the SDK is in between.
 
-Not a conftest.py: without packages there may be one only. Test files name the fixtures they want:
-`client = plain_client`.
+Test files name the fixtures they want: `client = plain_client`.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,10 +11,6 @@ import attrs
 import pytest
 
 from fluxflex.simulator import Simulator
-
-# pytest-asyncio asks for the current event loop before there is one, and asyncio before Python 3.14
-# then makes one that nobody closes: a warning. Having said that there is none prevents it.
-asyncio.set_event_loop(None)
 
 KEY = "sk-rehearsal"
 SUBMIT = "/flux.2-flex/generate"

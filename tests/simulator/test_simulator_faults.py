@@ -8,10 +8,10 @@ from itertools import cycle
 
 import aiohttp
 import pytest
-from simulator_client import SUBMIT, Client, plain_client
 
 from fluxflex.simulator import Fault, Faults, Manual, SeenRequest, Simulator, faults
 from fluxflex.simulator.faults import Arrival, pick, share, when
+from tests.simulator.simulator_client import SUBMIT, Client, plain_client
 
 client = plain_client
 

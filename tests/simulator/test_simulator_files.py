@@ -4,11 +4,11 @@ import asyncio
 import threading
 
 import pytest
-from simulator_client import Client, Clock, plain_client, standing_clock
 
 from fluxflex.simulator import Simulator
 from fluxflex.simulator.contract import Order
 from fluxflex.simulator.files import Gallery, served
+from tests.simulator.simulator_client import Client, Clock, plain_client, standing_clock
 
 client = plain_client
 clock = standing_clock

@@ -4,10 +4,17 @@ import math
 from decimal import Decimal
 
 import pytest
-from simulator_client import KEY, SUBMIT, Client, Clock, plain_client, standing_clock
 
 from fluxflex.simulator import Entry, Failure, Ledger, Manual, SeenRequest, Simulator, fingerprint
 from fluxflex.simulator.contract import FLEX
+from tests.simulator.simulator_client import (
+    KEY,
+    SUBMIT,
+    Client,
+    Clock,
+    plain_client,
+    standing_clock,
+)
 
 client = plain_client
 clock = standing_clock

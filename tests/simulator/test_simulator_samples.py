@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from simulator_client import SUBMIT, Client, plain_client
 
 from fluxflex.simulator import Manual, Shapes, Simulator, faults
 from fluxflex.simulator.faults import Fault, Faults
 from fluxflex.simulator.replies import COMPLETED, FAILED, RUNNING
+from tests.simulator.simulator_client import SUBMIT, Client, plain_client
 
 client = plain_client
 

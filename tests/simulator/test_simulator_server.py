@@ -9,11 +9,18 @@ from decimal import Decimal
 
 import aiohttp
 import pytest
-from simulator_client import KEY, SUBMIT, Client, Clock, plain_client, standing_clock
 
 from fluxflex.simulator import Durations, Ledger, Manual, Simulator, faults
 from fluxflex.simulator.contract import Order
 from fluxflex.simulator.faults import Faults
+from tests.simulator.simulator_client import (
+    KEY,
+    SUBMIT,
+    Client,
+    Clock,
+    plain_client,
+    standing_clock,
+)
 
 client = plain_client
 clock = standing_clock

@@ -6,18 +6,6 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from stage import (
-    NOTHING,
-    Scene,
-    Wire,
-    files_in,
-    finish,
-    finish_prompt,
-    http,
-    session_at,
-    settled,
-    until,
-)
 
 from fluxflex import (
     Batch,
@@ -37,6 +25,18 @@ from fluxflex.errors import (
     SessionClosedError,
 )
 from fluxflex.simulator import Faults, Manual, Simulator, faults
+from tests.stories.stage import (
+    NOTHING,
+    Scene,
+    Wire,
+    files_in,
+    finish,
+    finish_prompt,
+    http,
+    session_at,
+    settled,
+    until,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 
-from stage import accepted_by, session_at
-
 from fluxflex import Change, Outcome, TaskHandle
 from fluxflex.simulator import Fault, Faults, Manual, Simulator, faults
 from fluxflex.simulator.faults import Arrival
+from tests.stories.stage import accepted_by, session_at
 
 MANY, CEILING = 2000, 400
 

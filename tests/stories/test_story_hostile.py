@@ -6,7 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from stage import (
+
+from fluxflex import GenerationError, SubmitUncertainError, TaskState, TaskTimeoutError, Timeouts
+from fluxflex.errors import DownloadError, RequestRejectedError
+from fluxflex.simulator import Simulator
+from tests.stories.stage import (
     PICTURE,
     STATUS,
     Play,
@@ -19,10 +23,6 @@ from stage import (
     says,
     session_at,
 )
-
-from fluxflex import GenerationError, SubmitUncertainError, TaskState, TaskTimeoutError, Timeouts
-from fluxflex.errors import DownloadError, RequestRejectedError
-from fluxflex.simulator import Simulator
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 GARBAGE = {

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 
 import pytest
-from stage import NOTHING, Relay, finish, session_at, until
 
 import fluxflex
 from fluxflex import GenerationError, Session, TaskState, TaskTimeoutError
 from fluxflex.errors import AuthenticationError, ConfigurationError, SessionClosedError
 from fluxflex.simulator import Faults, Manual, Simulator, faults
+from tests.stories.stage import NOTHING, Relay, finish, session_at, until
 
 PRICE = Decimal("0.04")
 

@@ -4,12 +4,22 @@ import asyncio
 from decimal import Decimal
 
 import pytest
-from stage import NOTHING, Wire, accepted, completed, finish, http, says, session_at, until
 
 from fluxflex import BudgetExceededError, GenerateRequest, SubmitUncertainError
 from fluxflex.errors import APIError, RequestRejectedError
 from fluxflex.simulator import Fault, Faults, Manual, Simulator, faults
 from fluxflex.simulator.faults import Arrival
+from tests.stories.stage import (
+    NOTHING,
+    Wire,
+    accepted,
+    completed,
+    finish,
+    http,
+    says,
+    session_at,
+    until,
+)
 
 PRICE, DEARER = Decimal("0.04"), Decimal("0.06")
 

@@ -9,7 +9,6 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from stage import KEY, NOTHING, finish, session_at, until
 
 import fluxflex
 import fluxflex.simulator
@@ -30,6 +29,7 @@ from fluxflex.simulator import (
     fingerprint,
     replies,
 )
+from tests.stories.stage import KEY, NOTHING, finish, session_at, until
 
 
 def _example(text: str | None) -> str:

@@ -5,11 +5,21 @@ import pickle
 from pathlib import Path
 
 import pytest
-from stage import PICTURE, Scene, Wire, completed, files_in, http, says, session_at, until
 
 from fluxflex import GeneratedImage
 from fluxflex.errors import DownloadError
 from fluxflex.simulator import Fault, Faults, Simulator, faults
+from tests.stories.stage import (
+    PICTURE,
+    Scene,
+    Wire,
+    completed,
+    files_in,
+    http,
+    says,
+    session_at,
+    until,
+)
 
 
 def painted(count: int = 5000) -> bytes:

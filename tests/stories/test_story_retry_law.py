@@ -4,7 +4,6 @@ import hashlib
 from decimal import Decimal
 
 import pytest
-from stage import NOTHING, SUBMIT, Wire, closed_port, session_at
 
 from fluxflex import RateLimitError, RetryPolicy, SubmitUncertainError, Timeouts
 from fluxflex.errors import (
@@ -16,6 +15,7 @@ from fluxflex.errors import (
     RequestRejectedError,
 )
 from fluxflex.simulator import Fault, Faults, Simulator, faults
+from tests.stories.stage import NOTHING, SUBMIT, Wire, closed_port, session_at
 
 PRICE = Decimal("0.04")
 PAST = "Sun, 06 Nov 1994 08:49:37 GMT"

@@ -8,7 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from stage import (
+
+from fluxflex import Change, FluxFlexError, Outcome, Timeouts
+from fluxflex.errors import APIError, ConfigurationError, DownloadError
+from fluxflex.simulator import Fault, Faults, Simulator, faults, fingerprint
+from tests.stories.stage import (
     KEY,
     PICTURE,
     SUBMIT,
@@ -22,10 +26,6 @@ from stage import (
     says,
     session_at,
 )
-
-from fluxflex import Change, FluxFlexError, Outcome, Timeouts
-from fluxflex.errors import APIError, ConfigurationError, DownloadError
-from fluxflex.simulator import Fault, Faults, Simulator, faults, fingerprint
 
 LETTERS = "".join(f"\\u{ord(letter):04x}" for letter in KEY)
 FORMS = {

@@ -1,0 +1,1 @@
+"""The asyncio shells, in virtual time and on real sockets."""

@@ -1,0 +1,1 @@
+"""The pure floors: no event loop at all."""

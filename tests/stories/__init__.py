@@ -1,0 +1,1 @@
+"""Whole tales, end to end."""
