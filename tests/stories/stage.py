@@ -32,6 +32,15 @@ def session_at(url: str, **options: Any) -> fluxflex.Session:
     return fluxflex.Session(KEY, base_url=url, **{**usual, **options})
 
 
+async def cut_off(session: fluxflex.Session, arrived: asyncio.Event | None = None) -> None:
+    """Let the time of what is in the air be up, once the server got so far."""
+    if arrived is not None:
+        await arrived.wait()
+    for _ in range(100):  # what the server said is in the socket: let it be read
+        await asyncio.sleep(0)
+    session._opened._transport.hurry(0)
+
+
 @contextmanager
 def closed_port() -> Iterator[int]:
     """Give a port of the loopback at which nobody listens, and nobody else will meanwhile."""

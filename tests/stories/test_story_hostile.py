@@ -18,6 +18,7 @@ from tests.stories.stage import (
     Wire,
     accepted,
     completed,
+    cut_off,
     hangs_up,
     http,
     says,
@@ -203,17 +204,19 @@ async def test_a_body_that_drips_is_cut_off() -> None:
 
 async def test_an_id_in_a_body_that_never_ends_is_followed() -> None:
     """What arrived until the time was up is read: the whole id is in it."""
+    said = asyncio.Event()
 
     async def stall(scene: Scene) -> None:
         await scene.say(HEAD + b"Content-Length: 1000\r\n\r\n" + json.dumps(accepted()).encode())
+        said.set()
         await scene.gone()
 
-    async with (
-        Wire(post=stall) as wire,
-        session_at(wire.url, timeout=Timeouts(request=0.2)) as session,
-    ):
-        image = await session.generate("a lighthouse")
-    assert image.task_id == "t-1"
+    async with Wire(post=stall) as wire, session_at(wire.url) as session:
+        submitting = asyncio.create_task(session.submit("a lighthouse"))
+        await cut_off(session, said)
+        handle = await submitting
+        await session.aclose(drain=0)
+    assert handle.task_id == "t-1"
     assert len(wire.posts) == 1
 
 
