@@ -48,7 +48,7 @@ def test_the_main_job_leaves_24_pictures(tmp_path: Path) -> None:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "fluxflex.cli",
+            "fluxflex",
             *job[1:],
             "--speed",
             "1000",

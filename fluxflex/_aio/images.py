@@ -18,18 +18,15 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio.to_thread
 import attrs
 
+from fluxflex._aio.transport import AiohttpTransport, Transport
 from fluxflex._core.exchange import Call, Intent, Redirects, Reply, Unanswered
 from fluxflex._core.request import GenerateRequest
 from fluxflex._core.retry import RetryPolicy, parse_retry_after
 from fluxflex.errors import DownloadError
-
-if TYPE_CHECKING:
-    from fluxflex._aio.transport import Transport
 
 LARGEST = 64 * 1024 * 1024
 _SECONDS = 60.0
@@ -301,8 +298,6 @@ def _revive(values: dict[str, object]) -> GeneratedImage:
 @contextlib.asynccontextmanager
 async def _own() -> AsyncIterator[Downloads]:
     """Give a connection of one's own, without the key."""
-    from fluxflex._aio.transport import AiohttpTransport
-
     transport = AiohttpTransport(connections=1)
     try:
         yield Downloads(transport)

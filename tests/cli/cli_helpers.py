@@ -135,7 +135,7 @@ def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     begun: list[subprocess.Popen[str]] = []
 
     def start(*words: object, code: str | None = None, **more: Any) -> subprocess.Popen[str]:
-        command = ["-m", "fluxflex.cli"] if code is None else ["-c", code]
+        command = ["-m", "fluxflex"] if code is None else ["-c", code]
         environment = os.environ | {"PYTHONWARNINGS": "error", "COVERAGE_PROCESS_START": ""}
         begun.append(
             subprocess.Popen(  # noqa: S603 - the commands are these tests' own
