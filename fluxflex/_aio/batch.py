@@ -24,9 +24,11 @@ from fluxflex._aio.outcome import (
     BatchProgress,
     Item,
     Outcome,
+    SaveTo,
     closed_early,
     items_of,
     outcome_of,
+    place_of,
     stopped_early,
     stops,
 )
@@ -35,11 +37,8 @@ from fluxflex._core.limits import Timeouts
 from fluxflex._core.request import GenerateRequest
 from fluxflex.errors import (
     ConfigurationError,
-    DownloadError,
     FluxFlexError,
 )
-
-SaveTo = Path | Callable[[int, GenerateRequest], Path]
 
 
 class Batch:
@@ -112,6 +111,10 @@ class Batch:
         if self._reader is not None:
             self._reader.cancel()
         self._drop_unsent()
+        lost = [handle.task_id for _, handle in self._to_save]
+        lost += [o.task_id for o in self._outcomes.values() if o.ok and o.path is None]
+        for task_id in lost:
+            self._engine.tally.uncollected(task_id)
 
     def stop(self) -> None:
         """Read no more and drop what was not sent; the iteration ends when the rest is over.
@@ -214,6 +217,7 @@ class Batch:
         self._running += 1
         try:
             entry = attrs.evolve(entry, request=self._prepare(item))
+            entry = attrs.evolve(entry, place=self._place(entry))
             await self._engine.slots.acquire()
         except FluxFlexError as error:
             self._refused(entry, error)
@@ -222,7 +226,7 @@ class Batch:
             self._refused(entry, self._why_stopped())
             raise
         except Exception:
-            self._running -= 1  # an item that cannot even be read is the source's fault
+            self._running -= 1  # the user's own: an item's, or what `save_to` raised
             raise
         handle = self._engine.open(entry.asked, self._timeouts)
         task = self._engine.work(self._send(entry, handle))
@@ -271,6 +275,8 @@ class Batch:
         """Take an item whose task is over: save its picture, or give its outcome."""
         self._running -= 1
         if self._left:
+            if handle.state is TaskState.COMPLETED:
+                self._engine.tally.uncollected(handle.task_id)
             return
         if handle.state is TaskState.COMPLETED and self._save_to is not None:
             self._to_save.append((entry, handle))
@@ -286,16 +292,9 @@ class Batch:
     async def _fetch(self, entry: Item, image: GeneratedImage) -> Path | FluxFlexError:
         """Save a picture; what went wrong is the item's, so it is returned."""
         try:
-            return await image.save(self._place(entry))
+            return await image.save(entry.place or ".")
         except FluxFlexError as error:
             return error
-        except Exception as error:  # noqa: BLE001 - raised by the user's `save_to`
-            return DownloadError(
-                f"There is no place for the picture: {error!r}",
-                task_id=image.task_id,
-                url=image.url,
-                local=True,
-            )
 
     def _saved(
         self, entry: Item, handle: TaskHandle, task: asyncio.Task[Path | FluxFlexError]
@@ -305,13 +304,17 @@ class Batch:
         path, error = (saved, None) if isinstance(saved, Path) else (None, saved)
         self._give(outcome_of(entry, handle, path=path, error=error))
 
-    def _place(self, entry: Item) -> Path:
-        """Return where the picture goes."""
-        if isinstance(self._save_to, Path):
+    def _place(self, entry: Item) -> Path | None:
+        """Return where the picture will go: asked before anything is bought."""
+        if self._save_to is None:
+            return None
+        if not isinstance(self._save_to, Path):
+            return place_of(self._save_to(entry.index, entry.asked))
+        try:
             self._save_to.mkdir(parents=True, exist_ok=True)
-            return self._save_to
-        assert self._save_to is not None  # noqa: S101 - only then anything is saved
-        return self._save_to(entry.index, entry.asked)
+        except OSError as error:
+            raise ConfigurationError(f"save_to cannot be made: {error}") from None
+        return self._save_to
 
     # -- what follows ------------------------------------------------------------------------
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+import inspect
+import os
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from pathlib import Path
 
 import attrs
@@ -22,6 +24,9 @@ from fluxflex.errors import (
     SessionClosedError,
 )
 
+SaveTo = Path | Callable[[int, GenerateRequest], Path]
+
+# What the next item would meet too.
 _STOPPING = (
     AuthenticationError,
     BudgetExceededError,
@@ -104,6 +109,7 @@ class Item:
     index: int
     item: object
     request: GenerateRequest | None = None
+    place: Path | None = None
 
     @property
     def asked(self) -> GenerateRequest:
@@ -172,3 +178,42 @@ def stopped_early() -> SessionClosedError:
     return SessionClosedError(
         "The batch was stopped before the request was sent", hint="Submit it again."
     )
+
+
+def checked_place(save_to: SaveTo | str | None) -> SaveTo | None:
+    """Return where a batch saves to, checked before anything is sent.
+
+    Raises:
+        ConfigurationError: it is neither a folder nor a callable of two.
+    """
+    place = Path(save_to) if isinstance(save_to, str) else save_to
+    if place is None or (isinstance(place, Path) and (place.is_dir() or not place.exists())):
+        return place
+    if callable(place):
+        try:
+            inspect.signature(place).bind(0, None)
+        except TypeError:
+            raise ConfigurationError(
+                "save_to does not take what it is called with",
+                hint="Give a callable `(index, request) -> Path`.",
+            ) from None
+        except ValueError:
+            pass  # built in C without a signature
+        return place
+    raise ConfigurationError(
+        f"save_to is no folder: {place!r}", hint="Name a folder, new or old, or give a callable."
+    )
+
+
+def place_of(given: object) -> Path:
+    """Return the path that a user's `save_to` gave.
+
+    Raises:
+        ConfigurationError: it gave something else.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise ConfigurationError(
+            f"save_to(index, request) returned {given!r}, not a path",
+            hint="Return a path for each picture.",
+        )
+    return Path(given)

@@ -163,6 +163,8 @@ class Poller:
         if up and record.task_id is not None:
             seconds = now - (record.accepted or record.created)
             error = TaskTimeoutError(task_id=record.task_id, seconds=round(seconds, 3))
+            if not record.attempts and record.word is None:
+                error.charged = "unknown"  # the provider never said that there is such a task
             self._tell(record.key, TimedOut(error))
 
     def _refused(self, record: TaskRecord, answer: Answer, now: float) -> bool:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterable, Iterable, Mapping
 from decimal import Decimal
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import aiohttp
 
 from fluxflex._aio import settings
-from fluxflex._aio.batch import Batch, SaveTo
+from fluxflex._aio.batch import Batch
 from fluxflex._aio.engine import Engine
 from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.images import GeneratedImage
+from fluxflex._aio.outcome import SaveTo, checked_place
 from fluxflex._aio.reports import Account, Statistics, account_of
 from fluxflex._aio.settings import Money, Observer, Settings
 from fluxflex._aio.transport import AiohttpTransport, Transport
@@ -209,8 +209,9 @@ class Session:
         Args:
             requests: a sync or async iterable of what `submit` takes; read lazily.
             ordered: give the outcomes in input order instead of as they complete.
-            save_to: a folder, or a callable `(index, request) -> Path`: pictures are downloaded in
-                the background, and `outcome.path` says where to.
+            save_to: a folder, where each is named by its task id, or a callable
+                `(index, request) -> Path`, called before the request is sent. Pictures are
+                downloaded in the background, and `outcome.path` says where to.
             timeout: for each of them, as in `submit`.
             **defaults: fields for the requests that do not set them.
 
@@ -222,7 +223,12 @@ class Session:
             kind = type(requests).__name__
             fault = f"must be an iterable of requests, not one {kind}; `submit` takes one"
             raise InvalidRequestError([Fault("requests", fault)])
-        faults = [Fault(name, "is no parameter") for name in defaults if name not in RULES]
+        allowed = [name for name in RULES if name != "prompt"]
+        faults = [
+            Fault(name, f"is no default; there are {', '.join(allowed)}")
+            for name in defaults
+            if name not in allowed
+        ]
         if faults := [*faults, *faults_of(defaults)]:
             raise InvalidRequestError(faults)
         return Batch(
@@ -230,8 +236,8 @@ class Session:
             requests,
             prepare=lambda item: self._checked(as_request(item, {}, defaults)),
             timeouts=self._timeouts(timeout),
-            save_to=_place(save_to),
-            ordered=ordered,
+            save_to=checked_place(save_to),
+            ordered=settings.instance(bool, "ordered", ordered),
         )
 
     def attach(
@@ -252,7 +258,7 @@ class Session:
             InvalidRequestError: the id is no text, or blank, or the request is none.
         """
         if not isinstance(task_id, str) or not task_id.strip():
-            raise InvalidRequestError([Fault("task_id", f"must be text, not {task_id!r}")])
+            raise InvalidRequestError([Fault("task_id", f"must be an id, not {task_id!r}")])
         if not isinstance(request, GenerateRequest | None):
             kind = type(request).__name__
             fault = Fault("request", f"must be a GenerateRequest, as it comes back, not {kind}")
@@ -322,12 +328,3 @@ def _limit(connector: aiohttp.BaseConnector) -> int:
     """Return how many connections a connector gives; 0 stands for no limit."""
     settings.instance(aiohttp.BaseConnector, "connector", connector)
     return min(filter(None, (connector.limit, connector.limit_per_host)), default=0)
-
-
-def _place(save_to: SaveTo | str | None) -> SaveTo | None:
-    place = Path(save_to) if isinstance(save_to, str) else save_to
-    if isinstance(place, Path) and place.exists() and not place.is_dir():
-        raise ConfigurationError(
-            f"save_to is no folder: {place}", hint="Name a folder, new or old, or a callable."
-        )
-    return place

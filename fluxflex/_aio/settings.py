@@ -195,12 +195,12 @@ def money(name: str, value: Money) -> Decimal:
 
 def prices(given: Mapping[str, Money] | None) -> Mapping[str, Decimal]:
     """Return the price table, with the user's prices in place of the published ones."""
-    own = {
-        quality: money(f"prices[{quality!r}]", price) for quality, price in (given or {}).items()
-    }
-    unknown = sorted(set(own) - set(QUALITIES))
-    if unknown:
-        raise ConfigurationError(f"prices: there is no quality {', '.join(unknown)}")
+    if given is None:
+        return PRICES
+    if not isinstance(given, Mapping) or not set(given) <= set(QUALITIES):
+        known = " or ".join(QUALITIES)
+        raise ConfigurationError(f"prices must be a mapping from {known} to USD, not {given!r}")
+    own = {name: money(f"prices[{name!r}]", price) for name, price in given.items()}
     return {**PRICES, **own}
 
 

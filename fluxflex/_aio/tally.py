@@ -32,6 +32,7 @@ class Tally:
         self._counts: Counter[str] = Counter()
         self._words: set[str] = set()
         self._unheard: dict[Key, TaskRecord] = {}
+        self._uncollected: list[str] = []
 
     def __getitem__(self, name: str) -> int:
         """Return a count: `posts`, `refused`, `accepted`, `attached`, or the name of a state."""
@@ -64,6 +65,12 @@ class Tally:
         """Count a refusal that ended nothing, since an attempt before it is uncertain."""
         self._counts["refused"] += 1
 
+    def uncollected(self, task_id: str | None) -> None:
+        """Note a picture that was paid for and that a batch, left early, gave to nobody."""
+        self._counts["uncollected"] += 1
+        if task_id is not None and len(self._uncollected) < _NAMED:
+            self._uncollected.append(task_id)
+
     def heard(self, key: Key) -> None:
         """Note that somebody learnt how the task ended."""
         self._unheard.pop(key, None)
@@ -76,6 +83,12 @@ class Tally:
             named = ", ".join(str(record.task_id) for record in left[:_NAMED])
             more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
             log.warning("detached from %d running tasks: %s%s", len(left), named, more)
+        if self._uncollected:
+            log.warning(
+                "%d pictures were paid for and not collected: %s; attach(task_id) fetches them",
+                self._counts["uncollected"],
+                ", ".join(self._uncollected),
+            )
         for record in list(self._unheard.values())[:_NAMED]:
             cost = cost_of(record)
             price = "at an unknown price" if cost is None else f"at ${cost}"

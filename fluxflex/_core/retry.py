@@ -90,13 +90,18 @@ _ENDS: Mapping[Rule, Verdict] = {
 
 
 def _not_negative(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not (math.isfinite(value) and value >= 0):
+    if not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{attribute.name} must be 0 or more seconds, not {value!r}")
 
 
 def _at_least_one(_: object, attribute: attrs.Attribute[int], value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{attribute.name} must be at least 1, not {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{attribute.name} must be a whole number from 1, not {value!r}")
+
+
+def _a_bool(_: object, attribute: attrs.Attribute[bool], value: bool) -> None:  # noqa: FBT001 - attrs calls it
+    if not isinstance(value, bool):
+        raise TypeError(f"{attribute.name} must be True or False, not {value!r}")
 
 
 @attrs.frozen
@@ -116,7 +121,7 @@ class RetryPolicy:
     attempts: int = attrs.field(default=5, validator=_at_least_one)
     initial: float = attrs.field(default=0.5, validator=_not_negative)
     maximum: float = attrs.field(default=10.0, validator=_not_negative)
-    resubmit_uncertain: bool = attrs.field(default=False, kw_only=True)
+    resubmit_uncertain: bool = attrs.field(default=False, kw_only=True, validator=_a_bool)
 
     def pause(self, attempt: int, draw: float) -> float:
         """Return the pause after this attempt (from 1) in seconds; `draw` is from 0 to 1."""

@@ -21,7 +21,7 @@ class PollPolicy(Protocol):
 
 
 def _positive(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not value > 0:
+    if not isinstance(value, int | float) or not value > 0:
         raise ValueError(f"{attribute.name} must be more than 0 seconds, not {value!r}")
 
 

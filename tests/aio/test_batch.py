@@ -225,17 +225,68 @@ async def test_a_picture_that_cannot_be_fetched_is_its_outcome(tmp_path: Path) -
 
 
 async def test_a_place_that_raises_stops_the_batch() -> None:
-    """A fault of this machine would hit the next one too."""
+    """It is asked before anything is sent, and what it raises comes out as itself."""
 
     def nowhere(_: int, __: GenerateRequest) -> Path:
         raise LookupError("mine")
 
     async with FakeSession(concurrency=1, poll=EVERY) as session:
-        with pytest.raises(DownloadError, match="mine") as caught:
+        with pytest.raises(LookupError, match="mine"):
             await session.map((str(n) for n in range(50)), save_to=nowhere).collect()
-        assert caught.value.local
-        assert caught.value.outcomes[0].task_id == "t1"
-    assert session.fake.posts <= 2
+    assert session.fake.posts == 0
+
+
+async def test_a_place_that_is_none_buys_nothing(tmp_path: Path) -> None:
+    """A callable that gives no path, and a folder that cannot be made, stop the batch."""
+    (tmp_path / "file").write_text("in the way")
+    lost: Any = lambda _index, _request: None  # noqa: E731 - as users write it
+    async with FakeSession() as session:
+        with pytest.raises(ConfigurationError, match="returned None, not a path") as caught:
+            await session.map(["a"], save_to=lost).collect()
+        assert [outcome.state for outcome in caught.value.outcomes] == [TaskState.QUEUED]
+        with pytest.raises(ConfigurationError, match="cannot be made"):
+            await session.map(["a"], save_to=tmp_path / "file" / "folder").collect()
+        assert session.statistics().in_flight == 0
+    assert session.fake.posts == 0
+
+
+@pytest.mark.parametrize("save_to", [1, True, b"x", lambda: 1, lambda _: 1])
+async def test_what_is_no_place_is_told_at_once(save_to: Any) -> None:
+    """Before anything is read or sent."""
+    async with FakeSession() as session:
+        with pytest.raises(ConfigurationError, match="save_to"):
+            session.map(["a"], save_to=save_to)
+
+
+async def test_a_callable_without_a_signature_is_taken_at_its_word() -> None:
+    """Some that are built in do not tell what they take."""
+    async with FakeSession() as session:
+        places: Any = type
+        assert isinstance(session.map(["a"], save_to=places), Batch)
+
+
+def stems(folder: Path) -> set[str]:
+    """Return the names of the files of a folder, without their suffixes."""
+    return {path.stem for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("saving", [False, True])
+async def test_leaving_early_names_what_was_paid_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, saving: bool
+) -> None:
+    """Pictures that nobody got are named at the end, unless they were saved."""
+    fake = FakeTransport(seconds=2).rule("status", lambda _: None)
+    async with FakeSession(fake, concurrency=3, poll=EVERY) as session:
+        save_to = tmp_path if saving else None
+        async with session.map([str(n) for n in range(9)], save_to=save_to) as outcomes:
+            first = await anext(aiter(outcomes))
+    (line,) = [r.getMessage() for r in caplog.records if "not collected" in r.getMessage()]
+    assert str(first.task_id) not in line
+    paid = {f"t{n}" for n in range(1, fake.posts + 1)} - {first.task_id}
+    named = {task_id for task_id in paid if task_id and task_id in line}
+    saved = stems(tmp_path) - {first.task_id}
+    assert named | saved == paid
+    assert f"{len(named)} pictures" in line
 
 
 async def test_closing_the_session_ends_a_batch(tmp_path: Path) -> None:

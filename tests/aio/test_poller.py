@@ -442,3 +442,15 @@ async def test_a_timer_that_fires_a_tick_early_is_no_reason_to_spin() -> None:
         running.cancel()
         await asyncio.wait([running])
         assert poller.polls == 0
+
+
+@pytest.mark.parametrize(("said", "charged"), [(page(502), "unknown"), (None, "yes")])
+async def test_a_task_from_elsewhere_that_nobody_confirmed_may_be_none(
+    said: Got | None, charged: str
+) -> None:
+    """Its timeout says that it is billed only where the provider said that there is such a task."""
+    fake = FakeTransport(seconds=99).rule("status", lambda _: said or running("t9"))
+    async with FakeSession(fake, poll=EVERY) as session:
+        with pytest.raises(TaskTimeoutError) as caught:
+            await session.attach("t9", timeout=3)
+        assert caught.value.charged == charged

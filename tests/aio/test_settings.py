@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -93,6 +94,13 @@ def test_prices() -> None:
     """The user's stand in place of the published ones."""
     assert settings.prices(None) == {"1K": Decimal("0.04"), "2K": Decimal("0.06")}
     assert settings.prices({"2K": 1}) == {"1K": Decimal("0.04"), "2K": Decimal(1)}
+
+
+@pytest.mark.parametrize("prices", [5, "1K", ["1K"], {1: 1}, {"8K": 1}])
+def test_prices_that_are_none(prices: Any) -> None:
+    """Only a mapping from the qualities there are."""
+    with pytest.raises(ConfigurationError, match="prices must be a mapping from 1K or 2K to USD"):
+        settings.prices(prices)
 
 
 def test_instances() -> None:

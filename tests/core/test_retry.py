@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -453,3 +454,19 @@ def test_a_date_is_worth_the_seconds_until_it(seconds: int) -> None:
     """A date and the seconds until then mean the same."""
     date = formatdate(NOW + seconds, usegmt=True)
     assert parse_retry_after(date, NOW) == parse_retry_after(str(seconds), NOW) == seconds
+
+
+@pytest.mark.parametrize("value", ["no", 0, 1, None])
+def test_opting_in_to_paying_twice_takes_a_plain_true(value: Any) -> None:
+    """A truthy word such as "no" must not opt in."""
+    with pytest.raises(TypeError, match="resubmit_uncertain must be True or False"):
+        RetryPolicy(resubmit_uncertain=value)
+
+
+@pytest.mark.parametrize(
+    "values", [{"attempts": "3"}, {"attempts": True}, {"attempts": 1.5}, {"initial": "1"}]
+)
+def test_a_policy_of_wrong_types_says_so(values: Any) -> None:
+    """Each names its field and what it should be."""
+    with pytest.raises(ValueError, match="must be"):
+        RetryPolicy(**values)

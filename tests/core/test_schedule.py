@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -47,3 +48,10 @@ def test_policies_are_values(policy: PollPolicy) -> None:
     assert hash(again) == hash(policy)
     assert isinstance(policy, PollPolicy)
     assert not isinstance(object(), PollPolicy)
+
+
+def test_an_interval_that_is_no_number_says_so() -> None:
+    """Text is refused in words, as a bad number is."""
+    seconds: Any = "1"
+    with pytest.raises(ValueError, match="seconds must be more than 0"):
+        FixedPolling(seconds)

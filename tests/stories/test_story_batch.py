@@ -20,7 +20,6 @@ from fluxflex import (
 from fluxflex.errors import (
     AuthenticationError,
     ConfigurationError,
-    DownloadError,
     InsufficientBalanceError,
     SessionClosedError,
 )
@@ -376,16 +375,13 @@ def _full(index: int, _request: GenerateRequest) -> Path:
 
 
 async def test_a_callable_that_raises_stops_the_buying() -> None:
-    """A fault of this machine hits the next item too: reading stops, and the ids are kept."""
+    """It is asked before anything is bought, and what it raises comes out as itself."""
     source = Source(studies(100))
     async with Simulator(durations=0.0) as sim, session_at(sim.url, concurrency=2) as session:
-        with pytest.raises(DownloadError, match="no place for") as caught:
+        with pytest.raises(Crash, match="no place for 0"):
             await session.map(source, save_to=_full).collect()
-    outcomes = caught.value.outcomes
-    bought = {entry.task_id for entry in sim.ledger.entries}
-    assert {outcome.task_id for outcome in outcomes if outcome.task_id} == bought
-    assert source.read < 10
-    assert outcomes[0].image.task_id in bought
+    assert source.read == 1
+    assert sim.ledger.posts_received == 0
 
 
 async def test_downloads_hold_no_slots(tmp_path: Path) -> None:
