@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 
@@ -12,6 +13,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    _open_missing()
     missing = [name for name in ("rich", "typer") if find_spec(name) is None]
     if missing:
         error = ConfigurationError(
@@ -23,3 +25,14 @@ def main() -> None:
     from fluxflex.cli.app import app
 
     app(prog_name="fluxflex")
+
+
+def _open_missing() -> None:
+    """Put the null device in place of streams that were closed before the command began.
+
+    Otherwise the first socket or file would take their numbers.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8", closefd=False))

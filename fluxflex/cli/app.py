@@ -46,7 +46,7 @@ Cfg = Annotated[
     float | None, typer.Option(help="1.5 to 10: higher follows the prompt more strictly.")
 ]
 Timeout = Annotated[
-    float | None, typer.Option(min=0.001, help="Seconds a task may take, 600 if not given.")
+    float | None, typer.Option(min=0.001, help="Seconds a task may take once it is accepted (600).")
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Write JSON to stdout, an object a line, not paths.")
@@ -55,7 +55,8 @@ Simulate = Annotated[
     bool, typer.Option("--simulate", help="Rehearse: no key, no network, nothing is bought.")
 ]
 Speed = Annotated[
-    float, typer.Option(min=0.001, help="How many times faster --simulate runs than the clock.")
+    float,
+    typer.Option(min=0.001, help="With --simulate: how many times faster it runs than the clock."),
 ]
 BaseUrl = Annotated[
     str | None,
@@ -75,7 +76,12 @@ def generate(
     *,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Where to; without it, named here."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="File for the picture; without it, a name from the prompt in the current folder.",
+        ),
     ] = None,
     aspect_ratio: AspectRatio = None,
     quality: Quality = None,
@@ -104,7 +110,7 @@ def generate(
         cfg=cfg,
         image_urls=image_url,
     )
-    talk = Talk()
+    talk = Talk(simulated=simulate)
 
     def work() -> int:
         how = single.Single(
@@ -124,7 +130,9 @@ def batch(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="prompts.txt (a prompt a line), prompts.jsonl (an object a line), or - for stdin.",
+            help="prompts.txt (a prompt a line; blank lines and lines that begin with # are "
+            "skipped), prompts.jsonl (an object a line), or - for stdin (a line that begins with "
+            '{ or " is JSON, any other a prompt; lines are bought as they come).',
         ),
     ],
     *,
@@ -160,21 +168,25 @@ def batch(
     from fluxflex.cli.talk import Talk, guarded
     from fluxflex.cli.target import Target
 
-    talk = Talk()
-    order = batches.Order(
-        source=source,
-        out=out,
-        target=Target(base_url=base_url, simulate=simulate, speed=speed),
-        defaults=_fields(aspect_ratio=aspect_ratio, quality=quality, steps=steps, cfg=cfg),
-        concurrency=concurrency,
-        timeout=timeout,
-        budget=budget,
-        agreed=yes,
-        dry_run=dry_run,
-        download=not no_download,
-        as_json=as_json,
-    )
-    raise typer.Exit(guarded(talk, lambda: batches.batch(order, talk)))
+    talk = Talk(simulated=simulate)
+
+    def work() -> int:
+        order = batches.Order(
+            source=source,
+            out=out,
+            target=Target(base_url=base_url, simulate=simulate, speed=speed),
+            defaults=_fields(aspect_ratio=aspect_ratio, quality=quality, steps=steps, cfg=cfg),
+            concurrency=concurrency,
+            timeout=timeout,
+            budget=budget,
+            agreed=yes,
+            dry_run=dry_run,
+            download=not no_download,
+            as_json=as_json,
+        )
+        return batches.batch(order, talk)
+
+    raise typer.Exit(guarded(talk, work))
 
 
 @app.command()
@@ -195,7 +207,12 @@ def wait(
     *,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Where to; without it, named here."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="File for the picture; without it, a name from the task id in the current folder.",
+        ),
     ] = None,
     timeout: Timeout = None,
     as_json: AsJson = False,
@@ -284,7 +301,7 @@ def _version(asked: bool) -> None:  # noqa: FBT001 - as typer calls it
 def root(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Hold the options of no command."""

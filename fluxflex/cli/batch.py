@@ -13,9 +13,12 @@ from fluxflex.cli import money, places
 from fluxflex.cli.exits import Code, UsageError
 from fluxflex.cli.results import as_line
 from fluxflex.cli.run import Plan, Run
-from fluxflex.cli.source import FileSource, Source, Survey, open_source, survey
+from fluxflex.cli.source import NO_TEXT, FileSource, Source, Survey, open_source, survey
 from fluxflex.cli.talk import Talk, counted, dollars
 from fluxflex.cli.target import Target, run
+
+# Bad lines that are told one by one.
+_NAMED = 10
 
 
 @attrs.frozen(kw_only=True)
@@ -87,12 +90,19 @@ def _survey(source: Source, order: Order, talk: Talk) -> Survey:
     price = Session("unused", base_url=order.target.base_url).price
     price({"prompt": "the defaults alone", **order.defaults})
     found = survey(source, order.defaults, price)
-    for fault in found.faults:
+    for fault in found.faults[:_NAMED]:
         talk.say(fault, style="red")
+    if len(found.faults) > _NAMED:
+        doubt = " Is it a text file in UTF-8?" if _unreadable(found) else ""
+        talk.say(f"… and {len(found.faults) - _NAMED:,} more.{doubt}", style="red")
     if found.faults:
         lines = counted(len(found.faults), "line")
         talk.complain(f"{lines} of {found.count:,} cannot be used. Nothing was bought.")
     return found
+
+
+def _unreadable(found: Survey) -> bool:
+    return any(fault.endswith(NO_TEXT) for fault in found.faults)
 
 
 def _count_only(order: Order, talk: Talk, found: Survey | None) -> int:

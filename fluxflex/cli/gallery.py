@@ -25,6 +25,8 @@ WORDS = {
     "SENDING": "being sent",
 }
 UNSAVED = "made, not saved"
+ENDED = "ended with the simulator"
+_ENDS = (".", "!", "?")
 _SETTINGS = {"quality": "", "aspect_ratio": "", "steps": "steps", "cfg": "cfg"}
 
 _STYLE = """
@@ -120,6 +122,8 @@ def state_of(row: Row) -> str:
     state = str(row["state"])
     if state == "COMPLETED" and row.get("error"):
         return UNSAVED
+    if state == "ABANDONED" and row.get("simulated"):
+        return ENDED
     return WORDS.get(state, state.lower())
 
 
@@ -159,7 +163,8 @@ def _picture(row: Row, prompt: str) -> str:
         whole = "" if ":" in str(row.get("aspect_ratio", "")) else " class=whole"
         return f'<a href="{source}"><img src="{source}" alt="{prompt}" loading=lazy{whole}></a>'
     if isinstance(error, Mapping):
-        text = " ".join(str(error.get(name) or "") for name in ("message", "hint")).strip()
+        texts = (str(error.get(name) or "").strip() for name in ("message", "hint"))
+        text = " ".join(text if text.endswith(_ENDS) else f"{text}." for text in texts if text)
         return f"<div class=blank>{html.escape(text)}</div>"
     if isinstance(url, str) and url.startswith(("http://", "https://")):
         link = html.escape(url, quote=True)

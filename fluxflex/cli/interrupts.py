@@ -26,11 +26,14 @@ class Interrupts:
     Attributes:
         stop: reads no more, and lets finish what runs.
         detach: lets go of what runs.
+        again: what to say of a second Ctrl-C.
+        grace: how long SIGTERM lets running tasks finish, in seconds.
         signal: the first that came; `None` while there was none.
     """
 
     stop: Callable[[str], None]
     detach: Callable[[], None]
+    again: str = "Press Ctrl-C again to leave them running at the provider."
     grace: float = GRACE
     signal: int | None = None
     _detached: bool = False
@@ -41,7 +44,7 @@ class Interrupts:
             self._leave()
             return
         self.signal = signal.SIGINT
-        self.stop("Press Ctrl-C again to leave them running at the provider.")
+        self.stop(self.again)
 
     def terminate(self) -> None:
         """Take a SIGTERM."""

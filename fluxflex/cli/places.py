@@ -97,10 +97,7 @@ def check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file, not a folder. Choose another -o.")
     if _is_batch(folder / RESULTS):
-        raise UsageError(
-            f"{folder} already holds a batch. Carrying on with it comes in the next release; "
-            "choose another -o. Nothing was bought."
-        )
+        raise UsageError(f"{folder} already holds a batch. Choose another -o. Nothing was bought.")
     there = sorted(path.name for path in folder.iterdir())
     if there:
         more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""

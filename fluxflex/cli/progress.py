@@ -29,6 +29,7 @@ class Snapshot:
 
     Attributes:
         done: outcomes so far; failed: those of them that did not end well.
+        unsent: those of them that were never sent. stopping: whether no more are sent.
         total: how many there will be; `None` where that is not known.
         running: sent, or being saved.
         elapsed: seconds since the beginning.
@@ -45,6 +46,8 @@ class Snapshot:
     reserved: Decimal
     estimate: Decimal | None = None
     simulated: bool = False
+    unsent: int = 0
+    stopping: bool = False
 
     @property
     def rate(self) -> float:
@@ -53,8 +56,8 @@ class Snapshot:
 
     @property
     def left(self) -> float | None:
-        """Seconds to the end at this rate; `None` where nobody can say, or none are left."""
-        if self.total is None or self.done >= self.total or not self.rate:
+        """Seconds to the end at this rate; `None` where nobody can say, or it is near."""
+        if self.stopping or self.total is None or self.done >= self.total or not self.rate:
             return None
         return (self.total - self.done) / self.rate
 
@@ -89,6 +92,8 @@ def count(at: Snapshot) -> str:
 def pace(at: Snapshot) -> list[str]:
     """Return how it goes."""
     parts = [f"{at.running} running", f"{at.failed} failed"]
+    if at.unsent:
+        parts.append(f"{at.unsent} not sent")
     if at.done:
         parts.append(speed(at.rate))
     if at.left is not None:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from fluxflex import GenerateRequest, TaskState
+from fluxflex.cli import hints
 from fluxflex.cli.exits import UsageError
 from fluxflex.cli.places import RESULTS
 from fluxflex.errors import FluxFlexError
@@ -25,7 +26,7 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def describe(error: FluxFlexError | None) -> Row | None:
+def describe(error: FluxFlexError | None, *, simulated: bool = False) -> Row | None:
     """Return an error as JSON."""
     if error is None:
         return None
@@ -33,7 +34,7 @@ def describe(error: FluxFlexError | None) -> Row | None:
         "type": type(error).__name__,
         "message": _clean(error.message),
         "charged": error.charged,
-        "hint": error.hint,
+        "hint": hints.hint(error, simulated=simulated),
     }
 
 
@@ -66,7 +67,7 @@ def row(
         "task_id": task_id,
         "path": path,
         "url": url,
-        "error": describe(error),
+        "error": describe(error, simulated=simulated),
         "cost_usd": float(cost) if cost is not None else price,
     }
     if simulated:

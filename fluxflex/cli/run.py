@@ -13,14 +13,14 @@ from typing import Any
 import attrs
 
 from fluxflex import Batch, GenerateRequest, Outcome, Session, TaskState, Timeouts
-from fluxflex.cli import exits, gallery, places, results
+from fluxflex.cli import exits, gallery, hints, places, progress, results
 from fluxflex.cli.exits import Code
 from fluxflex.cli.interrupts import Interrupts
 from fluxflex.cli.progress import Snapshot, View, view
 from fluxflex.cli.results import Results, Row
 from fluxflex.cli.source import BadLine, Source
-from fluxflex.cli.summary import Tally
-from fluxflex.cli.talk import Talk, counted, dollars, hushed
+from fluxflex.cli.summary import Ending, Tally
+from fluxflex.cli.talk import Talk, counted, hushed
 from fluxflex.cli.target import Target
 from fluxflex.errors import (
     AuthenticationError,
@@ -84,6 +84,8 @@ class Run:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.interrupts = Interrupts(stop=self._stop, detach=self._detach)
+        if plan.target.simulate:
+            self.interrupts.again = "Press Ctrl-C again to stop at once."
         self._plan = plan
         self._talk = talk
         self._view = shown or view(talk)
@@ -148,17 +150,19 @@ class Run:
         self._view.show(self._snapshot())
 
     def _snapshot(self) -> Snapshot:
-        money, progress = self._session.statistics(), self._batch.progress
+        money, going = self._session.statistics(), self._batch.progress
         return Snapshot(
             done=self._tally.done,
             total=self._plan.source.total,
-            running=progress.running + progress.saving,
+            running=going.running + going.saving,
             failed=self._tally.failed,
             elapsed=self._clock() - self._began,
             spent=money.spent,
             reserved=money.reserved,
             estimate=self._plan.estimate,
             simulated=self._plan.target.simulate,
+            unsent=self._tally.unsent,
+            stopping=self.interrupts.signal is not None,
         )
 
     # -- outcomes ----------------------------------------------------------------------------
@@ -173,7 +177,8 @@ class Run:
             self._tally.codes.add(Code.OTHER)
             self._plan.source.stop()
         if error is not None and not isinstance(error, _COMMON):
-            self._talk.say(f"{outcome.index + 1:,}: {error}", style="red")
+            words = hints.sentence(error, simulated=self._plan.target.simulate)
+            self._talk.say(f"{outcome.index + 1:,}: {words}", style="red")
         if self._plan.as_json:
             self._talk.out(results.as_line(row))
         elif outcome.path is not None:
@@ -211,15 +216,18 @@ class Run:
         self._plan.source.stop()
         self._batch.stop()
         at = self._snapshot()
+        money = "" if at.simulated else f" ({progress.money(attrs.evolve(at, estimate=None))})"
         self._talk.say(
             f"Stopping: nothing more is read. Waiting for {counted(at.running, 'task')} that "
-            f"still run ({dollars(at.spent)} spent, {dollars(at.reserved)} reserved). {next_step}",
+            f"still run{money}. {next_step}",
             style="yellow",
         )
 
     def _detach(self) -> None:
         self._hush.enter_context(hushed())
-        self._talk.say("Detaching from what still runs.", style="yellow")
+        simulated = self._plan.target.simulate
+        words = "Stopping at once." if simulated else "Detaching from what still runs."
+        self._talk.say(words, style="yellow")
         self._detaching = asyncio.create_task(self._session.aclose(drain=0))
 
     # -- the end -----------------------------------------------------------------------------
@@ -237,9 +245,15 @@ class Run:
             self._tally.states[gallery.WORDS["QUEUED"]] += unsent
         folder, money = self._plan.folder, self._session.statistics()
         simulated = self._plan.target.simulate
-        self._write(self._tally.totals(folder, money, simulated=simulated))
-        seconds = self._clock() - self._began
-        for line in self._tally.lines(folder, money, seconds=seconds, simulated=simulated):
+        end = Ending(
+            page=self._write(self._tally.totals(folder, money, simulated=simulated)),
+            folder=folder,
+            money=money,
+            seconds=self._clock() - self._began,
+            simulated=simulated,
+            download=self._plan.download,
+        )
+        for line in self._tally.lines(end):
             self._talk.say(line)
         if self.interrupts.signal is not None and not self._plan.source.ended:
             return exits.signalled(self.interrupts.signal)
@@ -268,7 +282,8 @@ class Run:
         except InvalidRequestError:
             return fields
 
-    def _write(self, totals: gallery.Totals) -> None:
+    def _write(self, totals: gallery.Totals) -> bool:
+        """Write the results in order, and the page; false where that cannot be done."""
         folder = self._plan.folder
         complete = len(self._results) == self._plan.source.total
         try:
@@ -279,3 +294,5 @@ class Run:
             self._talk.complain(f"{folder} cannot be completed: {error.strerror or error}.")
             for row in self._results.unwritten:
                 self._talk.say(f"Not written down: {results.as_line(row)}")
+            return False
+        return True

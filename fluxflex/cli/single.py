@@ -21,15 +21,16 @@ from fluxflex import (
     TaskState,
     Timeouts,
 )
-from fluxflex.cli import results
+from fluxflex.cli import hints, results
 from fluxflex.cli.exits import Code, SignalledError
 from fluxflex.cli.interrupts import stoppable
 from fluxflex.cli.talk import Talk, dollars, hushed
 from fluxflex.cli.target import Target
-from fluxflex.errors import APIConnectionError, FluxFlexError, GenerationError
+from fluxflex.errors import FluxFlexError, GenerationError
 
 # How long `status` waits for one answer, in seconds: longer than an unknown id takes to be sure.
-_ONE_LOOK = 30.0
+_ONE_LOOK = 8.0
+_QUICK = Timeouts(connect=3.0, request=5.0)
 
 
 @attrs.define
@@ -71,14 +72,16 @@ class Single:
     Attributes:
         target: where requests go.
         place: where the picture goes, by prompt and task id; `None` saves none.
-        timeout: seconds the task may take.
+        timeout: seconds the task may take, or all of a session's.
         as_json: whether stdout gets an object.
+        attached: the id of the task, where it was submitted elsewhere.
     """
 
     target: Target
     place: Callable[[str, str], Path] | None = None
-    timeout: float | None = None
+    timeout: float | Timeouts | None = None
     as_json: bool = False
+    attached: str | None = None
 
     @property
     def timeouts(self) -> Timeouts | float:
@@ -119,7 +122,7 @@ async def wait(task_id: str, how: Single, talk: Talk) -> int:
     async def picture(session: Session) -> GeneratedImage:
         return await session.attach(task_id)
 
-    return await _follow(how, talk, None, picture)
+    return await _follow(attrs.evolve(how, attached=task_id), talk, None, picture)
 
 
 async def _follow(
@@ -140,7 +143,8 @@ async def _follow(
         _report(how, talk, request, seen, image=image, error=error)
         raise
     except SignalledError:
-        talk.say(_where_it_stands(seen), style="yellow")
+        _report(how, talk, request, seen, image=image)
+        talk.say(_where_it_stands(seen, how), style="yellow")
         raise
     _report(how, talk, request, seen, image=image, path=path)
     talk.say(_sum(image, path, how))
@@ -180,7 +184,11 @@ def _report(
         talk.out(str(path))
 
 
-def _where_it_stands(seen: Seen) -> str:
+def _where_it_stands(seen: Seen, how: Single) -> str:
+    if how.attached is not None:
+        return f"Interrupted. To go on, at no further cost: fluxflex wait {how.attached}"
+    if how.target.simulate:
+        return f"Interrupted. {hints.ENDED}"
     if seen.task_id is not None:
         return (
             f"Interrupted. The task is at the provider and paid for; to fetch its picture: "
@@ -205,12 +213,18 @@ async def status(task_id: str, how: Single, talk: Talk) -> int:
     """Look at a task once, tell what is seen, and return the exit code.
 
     Raises:
-        FluxFlexError: nothing can be seen.
+        FluxFlexError: the task failed, or the provider does not let us see it.
     """
     seen = Seen(talk)
+    how = attrs.evolve(how, timeout=_QUICK)
     async with _opened(how, seen, LookAtOnce()) as session:
         handle = session.attach(task_id)
-        await stoppable(_one_look(handle, seen))
+        if not await stoppable(_one_look(handle, seen)):
+            talk.complain(
+                f"The provider says nothing about task {task_id} within {_ONE_LOOK:g} seconds: "
+                "look at the network and the base URL. Looking costs nothing."
+            )
+            return Code.OTHER
         state = handle.state
         urls, failure = _end_of(handle)
     if how.as_json:
@@ -223,21 +237,13 @@ async def status(task_id: str, how: Single, talk: Talk) -> int:
     return Code.DONE
 
 
-async def _one_look(handle: TaskHandle, seen: Seen) -> None:
-    """Wait until the provider has said something about a task.
-
-    Raises:
-        APIConnectionError: it says nothing.
-    """
+async def _one_look(handle: TaskHandle, seen: Seen) -> bool:
+    """Wait until the provider has said something about a task; false where it does not."""
     ends = {asyncio.ensure_future(handle.wait()), asyncio.ensure_future(seen.heard.wait())}
     done, waiting = await asyncio.wait(ends, timeout=_ONE_LOOK, return_when=asyncio.FIRST_COMPLETED)
     for end in waiting:
         end.cancel()
-    if not done:
-        raise APIConnectionError(
-            f"The provider says nothing about the task within {_ONE_LOOK:g} seconds",
-            task_id=handle.task_id,
-        )
+    return bool(done)
 
 
 def _end_of(handle: TaskHandle) -> tuple[tuple[str, ...], GenerationError | None]:

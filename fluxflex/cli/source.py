@@ -15,7 +15,11 @@ import attrs
 from fluxflex.cli.exits import UsageError
 from fluxflex.errors import Fault, InvalidRequestError
 
-_KINDS = ".txt (a prompt a line), .jsonl (a JSON object or string a line), or - for lines on stdin"
+_KINDS = (
+    ".txt (a prompt a line; blank lines and lines that begin with # are skipped), "
+    ".jsonl (a JSON object or string a line), or - for lines on stdin"
+)
+NO_TEXT = "is no UTF-8 text"
 _BOM = b"\xef\xbb\xbf"
 _CHUNK = 65536
 # Lines of stdin that may wait to be asked for.
@@ -79,7 +83,7 @@ class Reader:
         try:
             text = (line.removeprefix(_BOM) if number == 1 else line).decode().strip()
         except UnicodeDecodeError:
-            return BadLine(number, "is no UTF-8 text")
+            return BadLine(number, NO_TEXT)
         if not text or (self.comments and text.startswith("#")):
             return None
         try:

@@ -13,28 +13,11 @@ from decimal import Decimal
 from rich.console import Console
 from rich.text import Text
 
-from fluxflex.cli import exits
+from fluxflex.cli import exits, hints
 from fluxflex.cli.exits import Code, SignalledError, UsageError
-from fluxflex.errors import (
-    APIConnectionError,
-    DownloadError,
-    FluxFlexError,
-    RateLimitError,
-    ServerError,
-    SessionClosedError,
-    TaskTimeoutError,
-)
+from fluxflex.errors import FluxFlexError
 
 _CENTS = 2
-# After these the task may still run, or its picture may still be fetched.
-_GOES_ON = (
-    APIConnectionError,
-    DownloadError,
-    RateLimitError,
-    ServerError,
-    SessionClosedError,
-    TaskTimeoutError,
-)
 
 
 def dollars(amount: Decimal) -> str:
@@ -57,13 +40,17 @@ def printable(text: str) -> str:
 class Talk:
     """Where a command speaks. `NO_COLOR` and a missing terminal are respected.
 
+    Args:
+        simulated: whether what it speaks of is a rehearsal.
+
     Attributes:
         live: whether a display at the bottom of the terminal is being redrawn.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, simulated: bool = False) -> None:
         self.console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
         self.live = False
+        self._simulated = simulated
         if isinstance(sys.stdout, io.TextIOWrapper):
             # A folder's name may hold bytes that are no text; they go out as they came.
             sys.stdout.reconfigure(errors="surrogateescape")
@@ -88,9 +75,10 @@ class Talk:
 
     def error(self, error: BaseException) -> None:
         """Say what went wrong, whether it cost money, and what to do next."""
-        self.complain(str(error) or type(error).__name__)
-        if isinstance(error, _GOES_ON) and error.task_id is not None:
-            self.say(f"To go on, at no further cost: fluxflex wait {error.task_id}")
+        if isinstance(error, FluxFlexError):
+            self.complain(hints.sentence(error, simulated=self._simulated))
+        else:
+            self.complain(str(error) or type(error).__name__)
 
     def out(self, line: str) -> None:
         """Give a line to programs; a stdout that takes it no more is no error."""

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from fluxflex.cli.exits import UsageError
+
 T = TypeVar("T")
 
 _BASE_URL_VARIABLE = "FLUXFLEX_BASE_URL"
@@ -37,11 +39,18 @@ class Target:
         base_url: the API's address, where it is given.
         simulate: whether an embedded simulator stands in for the provider.
         speed: how many times faster than the clock its time runs.
+
+    Raises:
+        UsageError: both stand for different places.
     """
 
     base_url: str | None = None
     simulate: bool = False
     speed: float = 4.0
+
+    def __attrs_post_init__(self) -> None:
+        if self.simulate and self.base_url is not None:
+            raise UsageError("--simulate and --base-url exclude each other.")
 
     @property
     def costs_money(self) -> bool:

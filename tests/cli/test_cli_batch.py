@@ -96,6 +96,7 @@ def test_without_download_urls_are_given(room: Path, run: Run, provide: Provide)
     said = run("batch", "p.txt", "-o", "out", "--no-download", "--base-url", provider.url)
     assert said.code == 0
     assert said.lines == [rows("out")[0]["url"]]
+    assert "The links are in out/index.html." in said.err
     assert rows("out")[0]["path"] is None
     assert provider.ledger.file_requests == 0
     assert len(list((room / "out").iterdir())) == 2
@@ -131,6 +132,46 @@ def test_every_bad_line_is_told_before_anything_is_bought(
     assert "3 lines of 4 cannot be used. Nothing was bought." in said.err
     assert provider.ledger.posts_received == 0
     assert not (room / "out").exists()
+
+
+def test_a_file_that_is_no_text_is_told_in_short(run: Run) -> None:
+    """Ten bad lines are enough to see what is wrong."""
+    Path("p.txt").write_bytes(b"\xff\xfe\n" * 380)
+    said = run("batch", "p.txt", "-o", "out", "--yes")
+    assert said.code == 8
+    assert said.err.count("is no UTF-8 text") == 10
+    assert "… and 370 more. Is it a text file in UTF-8?" in said.err
+
+
+def test_many_bad_lines_of_a_text_are_told_in_short(run: Run) -> None:
+    """A text whose lines are wrong in another way is not doubted to be one."""
+    Path("p.jsonl").write_text("[]\n" * 12)
+    said = run("batch", "p.jsonl", "-o", "out", "--yes")
+    assert "… and 2 more.\n" in said.err
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+def test_closed_streams_hold_up_nothing(
+    room: Path, provide: Provide, spawn: Callable[..., Any], closed: tuple[int, ...]
+) -> None:
+    """Whoever closes stdout or stderr wants the pictures all the same."""
+    (room / "p.txt").write_text("a\n")
+    code = (
+        "import os, sys\n"
+        "for number in map(int, sys.argv.pop(1)): os.close(number)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'fluxflex', *sys.argv[1:]])"
+    )
+    words = ("batch", "p.txt", "-o", "out", "--base-url", provide().url)
+    process = spawn("".join(map(str, closed)), *words, code=code)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    assert (out == "") is (1 in closed)
+    assert {path.name for path in (room / "out").iterdir()} == {
+        "0001-a.png",
+        "index.html",
+        "results.jsonl",
+    }
 
 
 def test_a_bad_default_is_told_once(run: Run, provide: Provide) -> None:
@@ -180,7 +221,7 @@ def test_a_second_batch_wants_another_folder(run: Run, provide: Provide) -> None
     before = {path: path.read_bytes() for path in Path("out").iterdir()}
     said = run(*command)
     assert said.code == 2
-    assert "out already holds a batch" in said.err
+    assert "out already holds a batch. Choose another -o. Nothing was bought." in said.err
     assert provider.ledger.posts_received == 1
     assert before == {path: path.read_bytes() for path in Path("out").iterdir()}
 
@@ -193,7 +234,8 @@ def test_a_missing_key_names_both_variables(
     Path("p.txt").write_text("a\n")
     said = run("batch", "p.txt", "-o", "out", "--yes")
     assert said.code == 3
-    assert "FLUXFLEX_API_KEY or UNIFICALLY_API_KEY" in said.err
+    assert "Set FLUXFLEX_API_KEY or UNIFICALLY_API_KEY. To try without a key: --sim" in said.err
+    assert "`api_key`" not in said.err
     assert not (room / "out").exists()
 
 
@@ -330,7 +372,11 @@ def test_a_task_that_takes_too_long_is_named(run: Run, provide: Provide) -> None
     assert said.code == 7
     found = rows("out")[0]
     assert (found["state"], found["cost_usd"]) == ("TIMED_OUT", 0.04)
-    assert found["task_id"] in said.err
+    assert f"  fluxflex wait {found['task_id']}" in said.err.splitlines()
+    assert "1 task left at the provider, and paid for." in said.err
+    assert "No pictures were saved. What happened to each: out/index.html" in said.err
+    assert "attach" not in said.err
+    assert "attach" not in Path("out/index.html").read_text(encoding="utf-8")
 
 
 def test_a_picture_that_cannot_be_fetched_is_a_failed_item(run: Run, provide: Provide) -> None:
@@ -343,6 +389,8 @@ def test_a_picture_that_cannot_be_fetched_is_a_failed_item(run: Run, provide: Pr
     assert (found["state"], found["path"], found["cost_usd"]) == ("COMPLETED", None, 0.04)
     assert found["url"].startswith(provider.url)
     assert "1 item: 1 made, not saved." in said.err
+    assert f"Fetch it with: fluxflex wait {found['task_id']}" in said.err
+    assert f"  fluxflex wait {found['task_id']}" in said.err.splitlines()
 
 
 def test_a_full_disk_stops_the_batch(
@@ -381,6 +429,7 @@ def test_results_that_cannot_be_written_are_told(run: Run, provide: Provide) -> 
     assert said.code == 1
     assert said.err.count("results.jsonl cannot be written: ") == 1
     assert "out cannot be completed: File too large." in said.err
+    assert "index.html" not in said.err
     assert len(provider.ledger) < 6
     unwritten = [line for line in said.err.splitlines() if line.startswith("Not written down: ")]
     written = {row["task_id"] for row in rows("out")}

@@ -7,7 +7,8 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from fluxflex.cli.run import Plan, Run
 from fluxflex.cli.source import FileSource, StdinSource, open_source
 from fluxflex.cli.talk import Talk
-from fluxflex.cli.target import Target
+from fluxflex.cli.target import Access, Target
 from fluxflex.simulator import Faults, Manual, Simulator, faults
 from tests.cli import cli_helpers as shared
 from tests.cli.cli_helpers import PNG, Provider
@@ -99,6 +100,33 @@ async def test_a_second_interrupt_detaches(capsys: pytest.CaptureFixture[str]) -
     assert "2 tasks left at the provider, and paid for." in said
     assert said.count("Detaching") == 1
     assert "2 still running at the provider, 1 not sent" in said
+
+
+async def test_a_rehearsal_that_is_left_has_nothing_to_fetch(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated tasks end with their simulator: no money, and no command that would fetch them."""
+    async with Simulator(durations=Manual()) as simulator:
+
+        @asynccontextmanager
+        async def access(_: Target) -> AsyncIterator[Access]:
+            yield Access("simulated", simulator.url)
+
+        monkeypatch.setattr(Target, "access", access)
+        plan = plan_of(simulator, 3, target=Target(simulate=True))
+        run = Run(plan, Talk(simulated=True))
+        work = asyncio.ensure_future(run.run())
+        await simulator.wait_for(lambda ledger: len(ledger) == 2)
+        run.interrupts.interrupt()
+        assert run._snapshot().stopping
+        run.interrupts.interrupt()
+        assert await work == 130
+    said = capsys.readouterr().err
+    assert "Press Ctrl-C again to stop at once." in said
+    assert "2 simulated tasks were left; they ended with the simulator." in said
+    assert "3 items: 1 not sent, 2 ended with the simulator. " in said
+    for word in ("fluxflex wait", "paid", "billed", "reserved", "provider"):
+        assert word not in said
 
 
 async def test_sigterm_drains_for_its_grace_and_detaches(

@@ -14,7 +14,7 @@ import attrs
 import pytest
 from rich.console import Console
 
-from fluxflex import Statistics, TaskState, errors
+from fluxflex import Outcome, Statistics, TaskState, errors
 from fluxflex.cli import gallery, progress, results, summary, target
 from fluxflex.cli.exits import UsageError
 from fluxflex.cli.progress import Lines, Screen, Snapshot, duration, speed
@@ -65,6 +65,7 @@ def test_numbers_as_people_read_them() -> None:
     assert counted(1, "task") == "1 task"
     assert counted(1000, "task") == "1,000 tasks"
     assert attrs.evolve(AT, done=12).left is None
+    assert attrs.evolve(AT, stopping=True).left is None
     assert attrs.evolve(AT, total=None).left is None
     assert attrs.evolve(AT, elapsed=0.0).left is None
 
@@ -87,6 +88,15 @@ def test_without_a_terminal_lines_come_at_tenths_and_after_silence(
         lines.show(attrs.evolve(AT, done=0, total=None, estimate=None, simulated=True))
         said = "0 done, 4 running, 1 failed, simulated: $0.28 spent, $0.06 reserved\n"
         assert capsys.readouterr().err == said
+
+
+def test_what_was_not_sent_did_not_fail() -> None:
+    """Items that were never sent have a word of their own."""
+    assert progress.pace(attrs.evolve(AT, unsent=2))[:3] == ["4 running", "1 failed", "2 not sent"]
+    unsent = Outcome(index=0, item=None, state=TaskState.QUEUED)
+    tally = summary.Tally()
+    tally.count(unsent, row(state="QUEUED"), errors.SessionClosedError("closed"))
+    assert (tally.done, tally.failed, tally.unsent) == (1, 0, 1)
 
 
 def terminal(monkeypatch: pytest.MonkeyPatch) -> tuple[Talk, io.StringIO]:
@@ -175,7 +185,7 @@ def test_whatever_happens_becomes_words(capsys: pytest.CaptureFixture[str]) -> N
     assert said[0] == "fluxflex: No space left on device: out"
     assert said[1] == "fluxflex: This should not happen, please report it: RuntimeError: odd"
     assert said[2] == "Interrupted."
-    assert said[-1] == "To go on, at no further cost: fluxflex wait t1"
+    assert said[-1].endswith("To go on, at no further cost: fluxflex wait t1")
 
 
 def test_what_the_library_logs_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -282,7 +292,7 @@ def test_what_others_wrote_is_escaped() -> None:
         states={bad: 1},
     )
     assert found.named("script") == []
-    assert f"{bad} Try & see." in found.text
+    assert f"{bad}. Try & see." in found.text
     assert found.named("p")[0]["title"] == bad
     assert found.named("figure")[0]["class"] == "bad"
 
@@ -291,6 +301,7 @@ def test_what_others_wrote_is_escaped() -> None:
     ("state", "error", "kind", "words"),
     [
         ("QUEUED", None, "idle", "not sent"),
+        ("COMPLETED", {"message": "Why?", "hint": "Go on"}, "bad", "Why? Go on."),
         ("ABANDONED", {"message": "x"}, "wait", "still running at the provider"),
         ("UNCERTAIN", {"message": "x"}, "wait", "uncertain"),
         ("COMPLETED", {"message": "x"}, "bad", "made, not saved"),
@@ -350,12 +361,16 @@ def test_two_runs_never_share_a_folder(room: Path) -> None:
 
 
 def test_many_left_tasks_are_named_in_part(room: Path) -> None:
-    """Twenty ids are said; the others stand in the results."""
+    """Five ids are said; the others stand in the results."""
     tally = summary.Tally(left=[f"t{n}" for n in range(23)])
     names = [field.name for field in attrs.fields(Statistics)]
     counts: dict[str, Any] = dict.fromkeys(names, Decimal(0))
     money = Statistics(**counts)
-    lines = list(tally.lines(room, money, seconds=1.0, simulated=False))
+    lines = list(tally.lines(summary.Ending(folder=room, money=money, seconds=1.0)))
     assert lines[0] == "0 items: nothing to do. $0.00 spent, 1.0 s."
-    assert len([line for line in lines if line.startswith("  fluxflex wait t")]) == 20
-    assert "  … and 3 more, named in results.jsonl" in lines
+    assert len([line for line in lines if line.startswith("  fluxflex wait t")]) == 5
+    assert "  … and 18 more, named in results.jsonl" in lines
+    one = summary.Ending(folder=room, money=money, seconds=1.0, simulated=True, page=False)
+    found = list(summary.Tally(left=["t"], saved=1).lines(one))
+    assert found[1] == "1 simulated task was left; it ended with the simulator."
+    assert found[2] == f"1 picture in {room}."

@@ -16,7 +16,6 @@ from fluxflex.cli.exits import SignalledError
 from fluxflex.cli.interrupts import stoppable
 from fluxflex.cli.talk import Talk
 from fluxflex.cli.target import Target
-from fluxflex.errors import APIConnectionError
 from fluxflex.simulator import Faults, Manual, Shapes, Simulator, faults
 from tests.cli import cli_helpers as shared
 from tests.cli.cli_helpers import PNG, Provider, Said
@@ -203,13 +202,52 @@ def test_status_with_a_bad_key(run: Run, provide: Provide) -> None:
     assert (said.code, said.out) == (3, "")
 
 
-async def test_status_of_a_provider_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an answer the look is given up, and nothing is claimed about the task."""
+async def test_status_of_a_provider_that_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without an answer the look is given up, and nothing is claimed about task or money."""
     monkeypatch.setattr(single, "_ONE_LOOK", 0.05)
     async with Simulator(faults=Faults(status=lambda _: faults.gateway(502))) as simulator:
         how = single.Single(target=Target(base_url=simulator.url))
-        with pytest.raises(APIConnectionError, match="says nothing about the task"):
-            await single.status("some-id", how, Talk())
+        assert await single.status("some-id", how, Talk()) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
+        "fluxflex: The provider says nothing about task some-id within 0.05 seconds: "
+        "look at the network and the base URL. Looking costs nothing.\n"
+    )
+
+
+def test_one_look_is_short() -> None:
+    """A dead provider is told within ten seconds."""
+    assert single._ONE_LOOK < 10
+    assert single._QUICK.request < single._ONE_LOOK
+
+
+def test_wait_for_a_provider_that_says_nothing(run: Run) -> None:
+    """Nobody said that there is such a task: it is not claimed to be billed."""
+    said = run("wait", "abc", "--timeout", 0.01, "--base-url", "http://127.0.0.1:9")
+    assert said.code == 7
+    assert "is billed" not in said.err
+    assert "To go on, at no further cost: fluxflex wait abc" in said.err
+    assert "attach" not in said.err
+
+
+def test_a_rehearsal_that_takes_too_long_leaves_nothing(run: Run) -> None:
+    """What the simulator ran ended with it: nothing was paid for, nothing can be fetched."""
+    said = run("generate", "x", "--simulate", "--timeout", 0.001)
+    assert said.code == 7
+    assert "The simulated task ended with the simulator; nothing was bought." in said.err
+    assert "billed" not in said.err
+    assert "fluxflex wait" not in said.err
+
+
+@pytest.mark.parametrize("command", [("generate", "x"), ("batch", "p.txt", "-o", "out")])
+def test_a_rehearsal_has_no_address(run: Run, command: tuple[str, ...]) -> None:
+    """`--simulate` and `--base-url` name two places."""
+    said = run(*command, "--simulate", "--base-url", "http://127.0.0.1:9")
+    assert said.code == 2
+    assert "--simulate and --base-url exclude each other." in said.err
 
 
 # -- signals ----------------------------------------------------------------------------------
@@ -218,7 +256,9 @@ async def test_status_of_a_provider_that_says_nothing(monkeypatch: pytest.Monkey
 def how_to(simulator: Simulator) -> single.Single:
     """Return what the commands share, for a simulator in this loop."""
     return single.Single(
-        target=Target(base_url=simulator.url), place=lambda _prompt, task_id: Path(task_id)
+        target=Target(base_url=simulator.url),
+        place=lambda _prompt, task_id: Path(task_id),
+        as_json=True,
     )
 
 
@@ -232,7 +272,9 @@ async def test_a_signal_while_the_task_runs(capsys: pytest.CaptureFixture[str]) 
             await work
     assert caught.value.number == signal.SIGINT
     (entry,) = simulator.ledger.entries
-    assert f"fluxflex wait {entry.task_id}" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert f"fluxflex wait {entry.task_id}" in said.err
+    assert json.loads(said.out)["task_id"] == entry.task_id
 
 
 async def test_impatience_loses_no_task_id(capsys: pytest.CaptureFixture[str]) -> None:
@@ -267,7 +309,22 @@ async def test_a_signal_before_anything_was_accepted(capsys: pytest.CaptureFixtu
 def test_where_an_unanswered_request_stands() -> None:
     """Interrupted while nobody knows whether it was accepted: the money may be gone."""
     seen = single.Seen(Talk(), state=TaskState.UNCERTAIN)
-    assert single._where_it_stands(seen).endswith("it may have been billed.")
+    how = single.Single(target=Target())
+    assert single._where_it_stands(seen, how).endswith("it may have been billed.")
+
+
+def test_where_a_task_of_others_stands() -> None:
+    """Interrupted while waiting: whether the task was paid for is not ours to say."""
+    how = single.Single(target=Target(), attached="t1")
+    words = single._where_it_stands(single.Seen(Talk(), task_id="t1"), how)
+    assert words == "Interrupted. To go on, at no further cost: fluxflex wait t1"
+
+
+def test_where_a_rehearsed_task_stands() -> None:
+    """An interrupted rehearsal leaves nothing behind."""
+    how = single.Single(target=Target(simulate=True))
+    words = single._where_it_stands(single.Seen(Talk(), task_id="t1"), how)
+    assert words.endswith("The simulated task ended with the simulator; nothing was bought.")
 
 
 async def test_work_that_is_cancelled_from_outside_stays_cancelled() -> None:

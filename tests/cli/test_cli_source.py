@@ -65,7 +65,9 @@ def test_unknown_sources_are_named(room: Path, name: str) -> None:
     (room / "a.csv").touch()
     (room / "a").touch()
     (room / "folder.txt").mkdir()
-    with pytest.raises(UsageError, match=r"\.txt \(a prompt a line\), \.jsonl"):
+    with pytest.raises(
+        UsageError, match=r"\.txt \(a prompt a line; blank .* # are skipped\), \.jsonl"
+    ):
         open_source(name)
 
 

@@ -1,0 +1,62 @@
+"""What to do next, and whether it cost money, in the words of the command line."""
+
+from __future__ import annotations
+
+from fluxflex.errors import (
+    APIConnectionError,
+    ConfigurationError,
+    DownloadError,
+    FluxFlexError,
+    RateLimitError,
+    ServerError,
+    SessionClosedError,
+    SubmitUncertainError,
+    TaskTimeoutError,
+)
+
+# After these the task may still run, or its picture may still be fetched.
+GOES_ON = (
+    APIConnectionError,
+    DownloadError,
+    RateLimitError,
+    ServerError,
+    SessionClosedError,
+    TaskTimeoutError,
+)
+ENDED = "The simulated task ended with the simulator; nothing was bought."
+
+# The library speaks of calls and arguments; the first that fits stands for its hint.
+_TABLE: tuple[tuple[type[FluxFlexError], str], ...] = (
+    (SubmitUncertainError, "Look at the account's usage before you submit it again."),
+    (RateLimitError, "Try again later, or with a lower --concurrency."),
+    (SessionClosedError, "Submit it again."),
+)
+_NO_KEY = "There is no API key"
+_KEY = "Set FLUXFLEX_API_KEY or UNIFICALLY_API_KEY. To try without a key: --simulate."
+
+
+def hint(error: FluxFlexError, *, simulated: bool = False) -> str:
+    """Return what to do next; a simulated task leaves nothing to go on with."""
+    if isinstance(error, GOES_ON) and error.task_id is not None:
+        return ENDED if simulated else _way_on(error, error.task_id)
+    if isinstance(error, ConfigurationError) and error.message.startswith(_NO_KEY):
+        return _KEY
+    if simulated and isinstance(error, SubmitUncertainError):
+        return "Nothing was bought."
+    return next((words for kind, words in _TABLE if isinstance(error, kind)), error.hint)
+
+
+def _way_on(error: FluxFlexError, task_id: str) -> str:
+    if not isinstance(error, DownloadError):
+        return f"To go on, at no further cost: fluxflex wait {task_id}"
+    if error.local:
+        return f"Make room or choose another place, then fetch it with: fluxflex wait {task_id}"
+    return f"Fetch it with: fluxflex wait {task_id}"
+
+
+def sentence(error: FluxFlexError, *, simulated: bool = False) -> str:
+    """Return what went wrong, whether it cost money, and what to do next."""
+    said = f"{error.message.rstrip('.')}."
+    if not simulated:
+        said = str(error).removesuffix(error.hint).rstrip()
+    return " ".join(filter(None, (said, hint(error, simulated=simulated))))
