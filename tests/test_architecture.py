@@ -21,7 +21,7 @@ FLOORS: list[set[str]] = [
     {"_core.retry", "_core.refusals", "_core.registry", "_core.till"},
     {"_core.encode", "_core.decode"},
     # Pure below: no loop, no clock, no I/O, no logging.
-    {"_aio.transport", "_aio.slots", "_aio.reports", "_aio.tally"},
+    {"_aio.transport", "_aio.slots", "_aio.reports", "_aio.tally", "_aio.crew"},
     {"_aio.sender", "_aio.images", "_aio.settings"},
     {"_aio.poller", "_aio.handle"},
     {"_aio.engine", "_aio.outcome"},

@@ -96,7 +96,7 @@ class Batch:
         if self._reader is not None:
             raise ConfigurationError("A batch is entered once", hint="Call `session.map` again.")
         self._engine.check_open()
-        self._reader = self._engine.read(self._read_all())
+        self._reader = self._engine.crew.read(self._read_all())
         self._reader.add_done_callback(lambda _: self._moved.set())
         return self
 
@@ -200,7 +200,7 @@ class Batch:
 
     async def _room(self) -> bool:
         """Wait until another item may be read; false when no more is to be."""
-        while self._stop is None:
+        while self._stop is None and not self._left:  # a source may swallow the cancellation
             busy = self._running + len(self._to_save) + len(self._outcomes)
             # In order, those being saved count too: else outcomes that wait for their turn could
             # take all the room, and the one they wait for could not be saved.
@@ -229,7 +229,7 @@ class Batch:
             self._running -= 1  # the user's own: an item's, or what `save_to` raised
             raise
         handle = self._engine.open(entry.asked, self._timeouts)
-        task = self._engine.work(self._send(entry, handle))
+        task = self._engine.crew.work(self._send(entry, handle))
         self._sending[task] = handle
         task.add_done_callback(functools.partial(self._sent, entry))
 
@@ -237,8 +237,8 @@ class Batch:
 
     async def _send(self, entry: Item, handle: TaskHandle) -> None:
         try:
-            if self._stop is not None:
-                raise self._stop.fresh()
+            if self._stop is not None or self._left:
+                raise self._why_stopped()
             await self._engine.send(handle, self._timeouts)
         except asyncio.CancelledError:
             # Swallowed: this task is the batch's own, and `_sent` takes a cancelled one for one
@@ -286,7 +286,7 @@ class Batch:
 
     def _save(self, entry: Item, handle: TaskHandle) -> None:
         self._saving += 1
-        task = self._engine.work(self._fetch(entry, handle.result()))
+        task = self._engine.crew.work(self._fetch(entry, handle.result()))
         task.add_done_callback(functools.partial(self._saved, entry, handle))
 
     async def _fetch(self, entry: Item, image: GeneratedImage) -> Path | FluxFlexError:
@@ -345,5 +345,6 @@ class Batch:
 
     def _drop_unsent(self) -> None:
         for task, handle in list(self._sending.items()):
+            handle.final = True  # what is in the air is not repeated when it is turned away
             if handle.state is TaskState.QUEUED and task is not asyncio.current_task():
                 task.cancel()

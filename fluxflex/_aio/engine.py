@@ -14,10 +14,11 @@ import logging
 import random
 import weakref
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 
+from fluxflex._aio.crew import Crew
 from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.images import Downloads
 from fluxflex._aio.poller import Forgiving, Poller, said
@@ -26,7 +27,7 @@ from fluxflex._aio.settings import Settings
 from fluxflex._aio.slots import Slots
 from fluxflex._aio.tally import Tally
 from fluxflex._aio.transport import Transport
-from fluxflex._core import decode
+from fluxflex._core import decode, refusals
 from fluxflex._core.budget import Budget
 from fluxflex._core.exchange import Call
 from fluxflex._core.lifecycle import (
@@ -36,6 +37,7 @@ from fluxflex._core.lifecycle import (
     Change,
     Completed,
     Key,
+    LeftUncertain,
     TaskEvent,
     TaskState,
 )
@@ -44,7 +46,7 @@ from fluxflex._core.registry import Registry
 from fluxflex._core.request import GenerateRequest
 from fluxflex._core.scheduler import Scheduler
 from fluxflex._core.till import Till
-from fluxflex.errors import ConfigurationError, SessionClosedError
+from fluxflex.errors import ConfigurationError, SessionClosedError, SubmitUncertainError
 
 log = logging.getLogger("fluxflex")
 T = TypeVar("T")
@@ -66,6 +68,7 @@ class Engine:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.tally = Tally()
+        self.crew = Crew(self._check_idle)
         self.till = Till(Budget(settings.budget), settings.prices)
         self.slots = Slots(settings.ceiling)
         self.sender = Sender(
@@ -91,9 +94,6 @@ class Engine:
         self._transport = transport
         self._handles: dict[Key, TaskHandle] = {}
         self._ended: weakref.WeakValueDictionary[Key, TaskHandle] = weakref.WeakValueDictionary()
-        self._attempts: set[asyncio.Task[Any]] = set()
-        self._work: set[asyncio.Task[Any]] = set()
-        self._reading: set[asyncio.Task[Any]] = set()
         self._submits = 0
         self._idle = asyncio.Event()
         self.stopping = asyncio.Event()
@@ -112,6 +112,7 @@ class Engine:
         self.check_open()
         self._submits += 1
         try:
+            await asyncio.sleep(0)  # a cancellation that is under way arrives before anything else
             await self.slots.acquire()
             handle = self.open(request, timeouts)
             await self.send(handle, timeouts)
@@ -135,6 +136,9 @@ class Engine:
             self.till.reserve(handle.key, request)
             call = self.settings.api.submit(self.settings.base_url, request)
             await self.sender.submit(self, handle.key, call, within=timeouts.submit)
+        except SubmitUncertainError:
+            self.heard(handle.key)
+            raise
         finally:
             self.withdraw(handle.key)
 
@@ -162,26 +166,14 @@ class Engine:
         if self.stopping.is_set() or self._host.done():
             raise _closed()
 
+    def final(self, key: Key) -> bool:
+        """Say whether no further attempt is to be made."""
+        handle = self._handles.get(key)
+        return handle is not None and handle.final
+
     def launch(self, attempt: Coroutine[object, object, T]) -> asyncio.Task[T]:
         """Run an attempt as a task of the session, which a cancelled caller does not stop."""
-        return self._run(attempt, self._attempts)
-
-    def work(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
-        """Run something as a task of the session; leaving waits for it, then cancels it."""
-        return self._run(work, self._work)
-
-    def read(self, reading: Coroutine[object, object, T]) -> asyncio.Task[T]:
-        """Run the reading of a source; leaving does not wait for it and cancels it."""
-        return self._run(reading, self._reading)
-
-    def _run(
-        self, work: Coroutine[object, object, T], group: set[asyncio.Task[T]]
-    ) -> asyncio.Task[T]:
-        task = self.loop.create_task(work)
-        group.add(task)
-        task.add_done_callback(group.discard)
-        task.add_done_callback(lambda _: self._check_idle())
-        return task
+        return self.crew.launch(attempt)
 
     def check_open(self) -> None:
         """Refuse a verb that comes too late, or from another event loop.
@@ -262,7 +254,7 @@ class Engine:
             return
         try:
             self.settings.on_event(change)
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             log.exception("on_event raised; the task is not affected")
 
     # -- looks -------------------------------------------------------------------------------
@@ -283,6 +275,7 @@ class Engine:
         if not self._host.done():
             self._check_loop()
         self.closing = True
+        self.crew.stop_reading()
         try:
             if drain is None or drain > 0:
                 self._check_idle()
@@ -306,10 +299,11 @@ class Engine:
                 group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
-                await self._detach()
-                self.downloads.closed = True
-                await self._transport.aclose()
-                self._idle.set()
+                try:
+                    await self._detach()
+                finally:
+                    self._let_go()
+                    await self._transport.aclose()
 
     async def _detach(self) -> None:
         """Let go of what still runs: learn the ids of POSTs in the air, name what is left."""
@@ -317,12 +311,16 @@ class Engine:
         self.stopping.set()
         self.slots.refuse(_closed)
         self._transport.hurry(LAST_REPLIES)
-        if self._attempts:
-            await asyncio.wait(self._attempts)  # none takes longer than that
-        for task in (others := self._reading | self._work):
-            task.cancel()
-        if others:
-            await asyncio.wait(others)
+        await self.crew.dismiss()
+
+    def _let_go(self) -> None:
+        """Name what is left: a plain function, so that no second interruption cuts it short."""
+        self.closing = True
+        self.stopping.set()
+        self.slots.refuse(_closed)
+        self.downloads.closed = True
+        for record in [record for record in self._registry if record.state is TaskState.SENDING]:
+            self.tell(record.key, LeftUncertain(refusals.interrupted()))
         left = [record for record in self._registry if record.state is TaskState.RUNNING]
         for record in left:
             error = SessionClosedError(
@@ -330,9 +328,10 @@ class Engine:
             )
             self.tell(record.key, Abandoned(error))
         self.tally.name_left(left, self.till.cost_of)
+        self._idle.set()
 
     def _check_idle(self) -> None:
-        if self.closing and not (self._submits or self._attempts or self._work or self._registry):
+        if self.closing and not (self._submits or self.crew.busy or self._registry):
             self._idle.set()
 
 

@@ -82,6 +82,10 @@ class Desk(Protocol):
         """Give back the money of an attempt that was refused after an uncertain one."""
         ...
 
+    def final(self, key: Key) -> bool:
+        """Say whether no further attempt is to be made."""
+        ...
+
     def admit(self) -> None:
         """Let an attempt begin.
 
@@ -171,6 +175,7 @@ class Sender:
         step: Step = None
         while True:
             await self._turn(desk, key, step, course)
+            desk.tell(key, Sent())  # before the loop turns: from here on it is in the air
             attempt = desk.launch(self._attempt(desk, key, call, course))
             try:
                 step = await asyncio.shield(attempt)
@@ -214,7 +219,6 @@ class Sender:
     async def _attempt(self, desk: Desk, key: Key, call: Call, course: _Course) -> Step:
         """Make one attempt and enter what came of it."""
         clock = asyncio.get_running_loop().time
-        desk.tell(key, Sent())
         sent_at = time.time()
         got = await self.once(call, decode.read_submit, timeout=course.deadline - clock())
         step = self.judge(Intent.SUBMIT, got, course.seen)
@@ -228,7 +232,8 @@ class Sender:
             desk.refund(key)  # refusing this attempt does not undo the one before
         else:
             desk.tell(key, TurnedAway())
-        if isinstance(step, Again) and clock() + step.delay < course.deadline:
+        in_time = isinstance(step, Again) and clock() + step.delay < course.deadline
+        if isinstance(step, Again) and in_time and not desk.final(key):
             return Retry(step.delay, course.left)
         if course.left is not None:
             desk.tell(key, LeftUncertain(course.left))

@@ -34,6 +34,8 @@ class Slots:
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.release()  # it was handed to us in the moment in which we were cancelled
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
             raise
 
     def overdraw(self) -> None:

@@ -56,7 +56,7 @@ class Tally:
         if after is not before:
             self._counts[before.name] -= before.over
             self._counts[after.name] += after.over
-        if after is TaskState.FAILED:
+        if after in {TaskState.FAILED, TaskState.UNCERTAIN}:
             self._unheard[change.after.key] = change.after
             if len(self._unheard) > _MOST_UNHEARD:
                 del self._unheard[next(iter(self._unheard))]
@@ -92,9 +92,10 @@ class Tally:
         for record in list(self._unheard.values())[:_NAMED]:
             cost = cost_of(record)
             price = "at an unknown price" if cost is None else f"at ${cost}"
-            log.warning("a failed task that nobody awaited, %s: %s", price, record.error)
+            what = "a failed task" if record.state is TaskState.FAILED else "an uncertain submit"
+            log.warning("%s that nobody awaited, %s: %s", what, price, record.error)
         if len(self._unheard) > _NAMED:
-            log.warning("and %d more failed tasks", len(self._unheard) - _NAMED)
+            log.warning("and %d more of these", len(self._unheard) - _NAMED)
 
     def _say_once(self, word: str) -> None:
         if word not in KNOWN_WORDS | self._words and len(self._words) < _NAMED:

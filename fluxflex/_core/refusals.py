@@ -86,6 +86,11 @@ def redirected(answer: Answer) -> ConfigurationError:
     )
 
 
+def interrupted() -> SubmitUncertainError:
+    """Return the error of a submit that was in the air when everything was torn down."""
+    return SubmitUncertainError("It was cut off before the reply came", phase="sent")
+
+
 def uncertain(
     got: Answer | Unanswered, *, sent_at: float, payload_sha256: str
 ) -> SubmitUncertainError:

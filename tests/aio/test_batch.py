@@ -18,6 +18,7 @@ from fluxflex.errors import (
     DownloadError,
     GenerationError,
     InvalidRequestError,
+    RateLimitError,
     SessionClosedError,
     SubmitUncertainError,
 )
@@ -391,3 +392,45 @@ async def test_a_batch_stopped_before_it_began_reads_nothing() -> None:
         batch.stop()
         assert await batch.collect() == []
     assert session.fake.posts == 0
+
+
+@pytest.mark.parametrize("status", [429, 422])
+async def test_a_batch_that_stops_as_others_are_launched_ends(status: int) -> None:
+    """An item launched in the very moment in which the batch stops still gets its outcome."""
+    fake = FakeTransport().script("submit", refused(status, retry_after="1"))
+    async with FakeSession(fake, budget="0.08", poll=EVERY) as session:
+        with pytest.raises(BudgetExceededError) as caught:
+            await session.map(["a", "b", "c"]).collect()
+        assert [outcome.index for outcome in caught.value.outcomes] == [0, 1, 2]
+        assert session.statistics().in_flight == 0
+    assert fake.posts == 2
+
+
+@pytest.mark.parametrize("leaving", ["leave", "stop"])
+async def test_what_is_in_the_air_is_not_repeated_once_dropped(leaving: str) -> None:
+    """A POST that is turned away after the batch was left or stopped is not sent again."""
+    fake = FakeTransport().script("submit", Late(refused(429, retry_after="1"), 5.0))
+    async with FakeSession(fake, poll=EVERY) as session:
+        async with session.map(["a"]) as outcomes:
+            await asyncio.sleep(1)
+            if leaving == "stop":
+                outcomes.stop()
+                (outcome,) = [outcome async for outcome in outcomes]
+                assert isinstance(outcome.error, RateLimitError)
+        await asyncio.sleep(60)
+        assert session.statistics().spent == 0
+    assert fake.posts == 1
+
+
+async def test_closing_reads_no_more_of_a_batch_that_runs() -> None:
+    """What was not read would be a new submit; what was sent is waited for."""
+    fake = FakeTransport(seconds=5)
+    async with FakeSession(fake, concurrency=4, poll=EVERY) as session:
+        batch = session.map(str(n) for n in range(100))
+        collecting = asyncio.create_task(batch.collect())
+        await asyncio.sleep(1)
+        await session.aclose(drain=60)
+        with pytest.raises(SessionClosedError) as caught:
+            await collecting
+    assert fake.posts == 4
+    assert [outcome.ok for outcome in caught.value.outcomes] == [True] * 4

@@ -8,6 +8,7 @@ import logging
 import random
 from decimal import Decimal
 
+import anyio
 import pytest
 
 from fluxflex import Change, FixedPolling, GenerateRequest, RetryPolicy, TaskState
@@ -28,6 +29,7 @@ from tests.aio.fakes import (
     FakeTransport,
     Late,
     Step,
+    accepted,
     completed,
     failed,
     now,
@@ -440,7 +442,7 @@ async def test_many_failures_are_counted(
             await session.submit("a")
     said = warnings(caplog)
     assert len(said) == 21
-    assert said[-1] == "and 5 more failed tasks"
+    assert said[-1] == "and 5 more of these"
 
 
 async def test_on_event_sees_every_step() -> None:
@@ -496,3 +498,46 @@ async def test_what_it_says_of_itself() -> None:
             "<fluxflex.Session at http://api.test: <Engine: <Registry: 1 live, 0 ended>, "
             "<Slots: 1 of 32 taken, 0 waiting>, <Budget: $0.04 spent, $0.00 reserved, of $1>>>"
         )
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_a_host_that_is_killed_still_names_what_is_left(
+    times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A second Ctrl-C cancels every task of the loop: ids are named, and nobody waits for ever."""
+    fake = FakeTransport(seconds=99).script("submit", None, Late(accepted("t2"), 50.0))
+    async with FakeSession(fake, poll=EVERY) as session:
+        handle = await session.submit("a")
+        sending = asyncio.create_task(session.submit("b"))
+        await asyncio.sleep(1)
+        for _ in range(times):
+            session.engine._host.cancel()
+            await settle()
+        with pytest.raises(SessionClosedError):
+            await handle
+        sending.cancel()
+        await asyncio.wait([sending])
+        await asyncio.sleep(60)
+    assert "t1" in " ".join(warnings(caplog))
+    assert session.statistics().in_flight == 0
+
+
+async def test_who_is_cancelled_already_buys_nothing() -> None:
+    """A cancellation that is under way arrives before the request leaves."""
+    async with FakeSession(poll=EVERY) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await session.generate("a")
+        with anyio.move_on_after(0):
+            await session.generate("b")
+        await asyncio.gather(cancelled(session), cancelled(session))
+        assert session.statistics().in_flight == 0
+    assert session.fake.posts == 0
+
+
+async def cancelled(session: FakeSession) -> None:
+    """Begin a submit and cancel it in the same turn of the loop."""
+    submitting = asyncio.create_task(session.submit("c"))
+    await asyncio.sleep(0)
+    submitting.cancel()
+    await asyncio.wait([submitting])

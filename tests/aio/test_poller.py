@@ -8,6 +8,8 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
 
 import attrs
 import pytest
@@ -366,6 +368,18 @@ async def test_a_policy_may_look_at_once() -> None:
     async with FakeSession(fake, poll=Eager()) as session:
         await session.generate("a")
         assert now() == 2.5
+
+
+async def test_a_policy_may_answer_with_any_number() -> None:
+    """A Decimal is as good as a float."""
+
+    class Exact:
+        def gap(self, age: float) -> Any:
+            return Decimal(1)
+
+    async with FakeSession(FakeTransport(seconds=3), poll=Exact()) as session:
+        await session.generate("a")
+        assert now() == 3
 
 
 @pytest.mark.parametrize("wrong", [lambda age: 1 / age, lambda age: None if age else 1.0])

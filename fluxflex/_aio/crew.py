@@ -1,0 +1,68 @@
+"""The tasks of a session, by what its end means for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Crew:
+    """Runs coroutines as tasks that outlive their callers.
+
+    Args:
+        on_end: called when one of them has ended.
+    """
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        self._on_end = on_end
+        self._attempts: set[asyncio.Task[Any]] = set()
+        self._work: set[asyncio.Task[Any]] = set()
+        self._reading: set[asyncio.Task[Any]] = set()
+        self._dismissed = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether something runs that leaving the session waits for."""
+        return bool(self._attempts or self._work)
+
+    def launch(self, attempt: Coroutine[object, object, T]) -> asyncio.Task[T]:
+        """Run an attempt to submit; nothing stops it but its own time."""
+        return self._run(attempt, self._attempts)
+
+    def work(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
+        """Run something that leaving waits for, and then cancels."""
+        task = self._run(work, self._work)
+        if self._dismissed:
+            task.cancel()  # it would outlive the session
+        return task
+
+    def read(self, reading: Coroutine[object, object, T]) -> asyncio.Task[T]:
+        """Run the reading of a source; leaving does not wait for it."""
+        return self._run(reading, self._reading)
+
+    def stop_reading(self) -> None:
+        """Cancel the reading of all sources: what was not read would be a new submit."""
+        for reading in self._reading:
+            reading.cancel()
+
+    async def dismiss(self) -> None:
+        """Wait for the attempts, none of which takes long any more, and cancel the rest."""
+        self._dismissed = True
+        if self._attempts:
+            await asyncio.wait(self._attempts)
+        while others := self._reading | self._work:  # the end of one may begin another
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
+
+    def _run(
+        self, work: Coroutine[object, object, T], group: set[asyncio.Task[T]]
+    ) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        group.add(task)
+        task.add_done_callback(group.discard)
+        task.add_done_callback(lambda _: self._on_end())
+        return task
