@@ -375,7 +375,7 @@ async def test_a_policy_may_answer_with_any_number() -> None:
 
     class Exact:
         def gap(self, age: float) -> Any:
-            return Decimal(1)
+            return Decimal(1) if age else Decimal(2)
 
     async with FakeSession(FakeTransport(seconds=3), poll=Exact()) as session:
         await session.generate("a")
