@@ -125,3 +125,9 @@ def test_uncertain_after_an_answer(readable: bool, words: str) -> None:  # noqa:
     assert (error.phase, error.status, error.reply_id) == ("sent", 504, "ray")
     assert (error.excerpt, error.charged) == ("<html>", "unknown")
     assert words in error.message
+
+
+def test_what_was_cut_off_may_have_been_billed() -> None:
+    """A submit in the air when everything is torn down is uncertain, as one without a reply is."""
+    error = refusals.interrupted()
+    assert (error.phase, error.charged, error.retryable) == ("sent", "unknown", False)
