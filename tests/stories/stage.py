@@ -139,7 +139,31 @@ async def _show(scene: Scene) -> None:
     await scene.say(http(PICTURE, kind="image/png"))
 
 
-class Wire:
+class _Listener:
+    """A server on a free port of the loopback, whose connections end with it."""
+
+    def __init__(self) -> None:
+        self._served: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._meet, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._served:
+            task.cancel()
+        await asyncio.gather(*self._served, return_exceptions=True)
+
+    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raise NotImplementedError
+
+
+class Wire(_Listener):
     """A server that says exactly the bytes that a story scripts.
 
     Args:
@@ -155,11 +179,9 @@ class Wire:
         picture: Play = _show,
         reads: bool = True,
     ) -> None:
+        super().__init__()
         self._post, self._look, self._picture = post, look, picture
         self._reads = reads
-        self._served: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
-        self.url = ""
         self.posts: list[Scene] = []
         self.looks: list[Scene] = []
         self.pictures: list[Scene] = []
@@ -170,18 +192,6 @@ class Wire:
     def seen(self) -> list[Scene]:
         """Return all requests that arrived."""
         return self.posts + self.looks + self.pictures
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._meet, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._served:
-            task.cancel()
-        await asyncio.gather(*self._served, return_exceptions=True)
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -225,7 +235,7 @@ class Wire:
         return Scene(self, method, target, headers, body, reader, writer)
 
 
-class Relay:
+class Relay(_Listener):
     """A wire to a server, with a gate that can hold back everything the server says.
 
     Args:
@@ -233,13 +243,11 @@ class Relay:
     """
 
     def __init__(self, url: str) -> None:
+        super().__init__()
         host, _, port = url.removeprefix("http://").rpartition(":")
         self._there = host, int(port)
         self._gate = asyncio.Event()
         self._gate.set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
-        self.url = ""
 
     def hold(self) -> None:
         """Hold back what the server says from now on."""
@@ -249,22 +257,10 @@ class Relay:
         """Let through what was held back, and everything after it."""
         self._gate.set()
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._meet, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)
+        self._served.add(task)
         try:
             there = await asyncio.open_connection(*self._there)
             await asyncio.gather(
@@ -274,7 +270,7 @@ class Relay:
         except (ConnectionError, asyncio.CancelledError):
             writer.close()
         finally:
-            self._tasks.discard(task)
+            self._served.discard(task)
 
     async def _carry(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, gated: bool
