@@ -121,7 +121,7 @@ class Engine:
             self._check_idle()
         return handle
 
-    def open(self, request: GenerateRequest, timeouts: Timeouts) -> TaskHandle:
+    def open(self, request: GenerateRequest | None, timeouts: Timeouts) -> TaskHandle:
         """Enter a task for which a slot is held; `withdraw` or the task's end gives it back."""
         record = self._registry.open(request, self.loop.time())
         handle = self._handles[record.key] = TaskHandle(self, record, timeouts.task)
@@ -130,7 +130,7 @@ class Engine:
     async def send(self, handle: TaskHandle, timeouts: Timeouts) -> None:
         """Set the money aside and send the request of a task that was entered."""
         request = handle.request
-        assert request is not None  # noqa: S101 - `open` gave it one
+        assert request is not None  # noqa: S101 - only `attach` opens a task without one
         try:
             self.admit()
             self.till.reserve(handle.key, request)
@@ -150,9 +150,8 @@ class Engine:
         key = self._registry.find(task_id)
         handle = None if key is None else self._handle(key)
         if handle is None:
-            record = self._registry.open(request, self.loop.time())
-            handle = self._handles[record.key] = TaskHandle(self, record, timeouts.task)
             self.slots.overdraw()
+            handle = self.open(request, timeouts)
         handle.timeout = timeouts.task
         self.tell(handle.key, Attached(task_id))
         return handle
@@ -315,9 +314,6 @@ class Engine:
 
     def _let_go(self) -> None:
         """Name what is left: a plain function, so that no second interruption cuts it short."""
-        self.closing = True
-        self.stopping.set()
-        self.slots.refuse(_closed)
         self.downloads.closed = True
         for record in [record for record in self._registry if record.state is TaskState.SENDING]:
             self.tell(record.key, LeftUncertain(refusals.interrupted()))

@@ -45,7 +45,7 @@ class Forgiving:
     def gap(self, age: float) -> float:
         """Return the policy's gap, or the usual one where it raises or gives no number."""
         try:
-            return max(0.0, float(self._policy.gap(age)))
+            return float(self._policy.gap(age))
         except Exception:
             if not self._said:
                 log.exception("the poll policy raised; tasks are looked at as usual")

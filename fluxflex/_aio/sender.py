@@ -232,8 +232,11 @@ class Sender:
             desk.refund(key)  # refusing this attempt does not undo the one before
         else:
             desk.tell(key, TurnedAway())
-        in_time = isinstance(step, Again) and clock() + step.delay < course.deadline
-        if isinstance(step, Again) and in_time and not desk.final(key):
+        if (
+            isinstance(step, Again)
+            and clock() + step.delay < course.deadline
+            and not desk.final(key)
+        ):
             return Retry(step.delay, course.left)
         if course.left is not None:
             desk.tell(key, LeftUncertain(course.left))

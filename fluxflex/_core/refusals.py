@@ -25,7 +25,6 @@ _BALANCE = re.compile(
     re.IGNORECASE,
 )
 _REQUEST_ERRORS, _SERVER_ERRORS = 400, 500
-_UNAVAILABLE = 503
 _KINDS: dict[int, type[APIError]] = {
     401: AuthenticationError,
     402: InsufficientBalanceError,
@@ -33,6 +32,8 @@ _KINDS: dict[int, type[APIError]] = {
     404: TaskNotFoundError,
     429: RateLimitError,
 }
+# A 404 to a submit is about the address; a 503 that may be repeated turned it away as a 429 does.
+_ON_SUBMIT: dict[int, type[APIError]] = {404: RequestRejectedError, 503: RateLimitError}
 
 
 def refusal(answer: Answer, *, task_id: str | None = None, submit: bool = False) -> APIError:
@@ -41,14 +42,12 @@ def refusal(answer: Answer, *, task_id: str | None = None, submit: bool = False)
     Args:
         answer: what the provider said.
         task_id: the task the call was about; once there is one it is charged.
-        submit: whether the call was a submit: a 404 is then about the address, not about a task,
-            and a 503 with `Retry-After` turned the request away as a 429 does.
+        submit: whether the call was a submit.
     """
-    kind = _KINDS.get(answer.status)
+    kinds = _KINDS | _ON_SUBMIT if submit else _KINDS
+    kind = kinds.get(answer.status)
     if _BALANCE.search(f"{answer.code} {answer.message}") and answer.status < _SERVER_ERRORS:
         kind = InsufficientBalanceError
-    elif submit and answer.status in {404, _UNAVAILABLE}:
-        kind = RequestRejectedError if answer.status != _UNAVAILABLE else RateLimitError
     elif kind is None:
         # A page or nonsense under another status, such as 200, is no word on the request either.
         rejected = _REQUEST_ERRORS <= answer.status < _SERVER_ERRORS
