@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 PRICES: Mapping[str, Decimal] = {"1K": Decimal("0.04"), "2K": Decimal("0.06")}
-"""USD a task costs, by quality (seed)."""
+"""USD a task costs, by quality (seed). That the unified API asks the same is a guess."""
 
 # Any absolute URI, as `format: uri` says: the contract does not ask for http.
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[^\s<>\"{}|\\^`]+")
@@ -33,7 +33,10 @@ def _as_tuple(urls: Iterable[str]) -> tuple[str, ...]:
 
 @attrs.frozen
 class Order:
-    """Hold what one accepted payload asks for, with the contract's defaults filled in."""
+    """Hold what one accepted payload asks for, with the contract's defaults filled in.
+
+    The words are those of the seed document; every generation is read into them.
+    """
 
     prompt: str
     image_urls: tuple[str, ...] = attrs.field(default=(), converter=_as_tuple)
@@ -49,14 +52,24 @@ class Order:
         return PRICES[self.quality]
 
 
+def _never(_payload: object) -> bool:
+    return False
+
+
 @attrs.frozen
 class Generation:
-    """Describe one generation of the API: where it listens and how it reads a payload."""
+    """Describe one generation of the API: where it listens and how it reads a payload.
+
+    `only_prices` says of a payload that was read whether it asks for the price and no more.
+    `is_unified` says whether its replies usually carry `success` beside `code`.
+    """
 
     name: str
     submit: str
     status: str
     read: Callable[[object], Order]
+    only_prices: Callable[[object], bool] = _never
+    is_unified: bool = False
 
 
 def decode(body: bytes) -> object:
@@ -126,16 +139,32 @@ def number(low: float, high: float) -> Check:
     return check
 
 
-def checked(payload: object, fields: Mapping[str, Check], required: str) -> dict[str, object]:
+def boolean(value: object) -> str | None:
+    """Accept true and false."""
+    return None if isinstance(value, bool) else "must be a boolean"
+
+
+def anything(_value: object) -> str | None:
+    """Accept what is checked elsewhere."""
+    return None
+
+
+def checked(
+    payload: object,
+    fields: Mapping[str, Check],
+    *required: str,
+    called: str = "The request body",
+) -> dict[str, object]:
     """Return the payload as a mapping in which every field keeps the contract.
 
     Raises:
         RefusedError: A field is missing, unknown or wrong. The first fault found is named.
     """
     if not isinstance(payload, dict):
-        raise RefusedError("The request body must be a JSON object")
-    if required not in payload:
-        raise RefusedError(f"Missing required parameter: {required}")
+        raise RefusedError(f"{called} must be a JSON object")
+    for name in required:
+        if name not in payload:
+            raise RefusedError(f"Missing required parameter: {name}")
     for name, value in payload.items():
         if name not in fields:
             raise RefusedError(f"{name}: Extra inputs are not permitted")
@@ -168,3 +197,54 @@ FLEX = Generation(
     read=_read_flex,
 )
 """The generation of the seed document: a flat body, POST /flux.2-flex/generate."""
+
+_MODEL = "black-forest-labs/flux.2-flex"
+_UNIFIED_FIELDS: Mapping[str, Check] = {
+    "model": one_of(_MODEL),
+    "input": anything,
+    "callback_url": uri,
+    "dry_run": boolean,
+}
+_INPUT_FIELDS: Mapping[str, Check] = {
+    "prompt": text,
+    "image_urls": uris,
+    "aspect_ratio": one_of("auto", "21:9", "16:9", "4:3", "1:1", "3:4", "9:16", "9:21"),
+    "resolution": one_of(*(quality.lower() for quality in PRICES)),
+    "steps": integer(1, 50),
+    "guidance": number(1.5, 10),
+}
+
+
+def _read_unified(payload: object) -> Order:
+    outer = checked(payload, _UNIFIED_FIELDS, "model", "input")
+    # The checks have just established the type of every field.
+    known: dict[str, Any] = {**checked(outer["input"], _INPUT_FIELDS, "prompt", called="input")}
+    if "resolution" in known:
+        known["quality"] = known.pop("resolution").upper()
+    if "guidance" in known:
+        known["cfg"] = known.pop("guidance")
+    callback_url: Any = outer.get("callback_url")
+    return Order(**known, callback_url=callback_url)
+
+
+def _is_dry_run(payload: object) -> bool:
+    return isinstance(payload, dict) and payload.get("dry_run") is True
+
+
+V1 = Generation(
+    name="v1",
+    submit="/v1/tasks",
+    status="/v1/tasks/{task_id}",
+    read=_read_unified,
+    only_prices=_is_dry_run,
+    is_unified=True,
+)
+"""The unified API: a model and its `input`, POST /v1/tasks (docs).
+
+Guesses: without `aspect_ratio` and `resolution` a task is what it is in the other generation, auto
+and 1k; other resolutions that were heard of (1mp, 2mp, 4 megapixels) are refused, as openapi.yaml
+lists 1k and 2k only; a fault inside `input` is named without the word `input`.
+"""
+
+GENERATIONS: Mapping[str, Generation] = {each.name: each for each in (FLEX, V1)}
+"""The generations of the API that are served, by name."""

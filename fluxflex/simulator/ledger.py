@@ -54,7 +54,9 @@ class Entry:
     """Hold one accepted task. Times are simulated seconds since the simulator was made.
 
     `due` is infinity while nobody has finished a task by hand. `failure` is how it ends, None for
-    an image; before `due` nobody outside learns of it.
+    an image; before `due` nobody outside learns of it. A task that an earlier simulator accepted
+    has the number 0, times that may lie before this simulator's, and as much of its body as its id
+    could carry.
     """
 
     number: int
@@ -69,7 +71,7 @@ class Entry:
 
     @property
     def payload(self) -> dict[str, object]:
-        """Return the JSON body of the POST, exactly as it came."""
+        """Return the JSON body of the POST, exactly as it came here."""
         payload: dict[str, object] = json.loads(self.body)
         return payload
 
@@ -107,6 +109,8 @@ class Ledger:
         self.arrivals: Counter[str] = Counter()
         """Requests that arrived, by kind: submit, status, files, account, other."""
         self.billed_usd = Decimal(0)
+        self.dry_runs = 0
+        """POSTs that were answered with a price; nothing was accepted."""
         self.max_in_flight = 0
         """Most tasks that were ever accepted and, by the clock, not finished."""
         self.peak_posts = 0
@@ -114,6 +118,7 @@ class Ledger:
         self.requests: deque[SeenRequest] = deque(maxlen=keep_requests)
         """The latest requests, oldest first."""
         self._entries: dict[str, Entry] = {}
+        self._recalled: dict[str, Entry] = {}
         self._keys_by_host: defaultdict[str, set[str]] = defaultdict(set)
         self._open: set[str] = set()
         self._due: list[tuple[float, str]] = []
@@ -134,6 +139,14 @@ class Ledger:
         return tuple(self._entries.values())
 
     @property
+    def recalled(self) -> tuple[Entry, ...]:
+        """Return the tasks of earlier simulators that were asked about here, in that order.
+
+        They were accepted and billed there: nothing else in this ledger counts them.
+        """
+        return tuple(self._recalled.values())
+
+    @property
     def posts_received(self) -> int:
         """Return how many POSTs arrived on all paths together."""
         return self.posts.total()
@@ -149,8 +162,8 @@ class Ledger:
         return self.arrivals["files"]
 
     def entry(self, task_id: str) -> Entry | None:
-        """Return one accepted task, or None."""
-        return self._entries.get(task_id)
+        """Return one accepted or recalled task, or None."""
+        return self._entries.get(task_id) or self._recalled.get(task_id)
 
     def by_prompt(self) -> dict[str, list[Entry]]:
         """Return the accepted tasks of each prompt, in order."""
@@ -194,9 +207,19 @@ class Ledger:
         self.max_in_flight = max(self.max_in_flight, self.in_flight(entry.accepted_at))
         self._on_change()
 
+    def record_recalled(self, entry: Entry) -> None:
+        """Note a task that an earlier simulator accepted."""
+        self._recalled[entry.task_id] = entry
+        self._on_change()
+
+    def record_dry_run(self) -> None:
+        """Note that a price was told."""
+        self.dry_runs += 1
+        self._on_change()
+
     def record_end(self, task_id: str, now: float, failure: Failure | None) -> None:
         """Note that a task was finished by hand."""
-        entry = self._entries[task_id]
-        self._entries[task_id] = attrs.evolve(entry, due=now, failure=failure)
+        tasks = self._entries if task_id in self._entries else self._recalled
+        tasks[task_id] = attrs.evolve(tasks[task_id], due=now, failure=failure)
         self._open.discard(task_id)
         self._on_change()

@@ -68,14 +68,20 @@ BROKEN_BODY = as_error(400, "bad_request", "The request body could not be read")
 RATE_LIMITED = as_error(429, "rate_limit_exceeded", "Rate limit exceeded. Please try again later")
 
 
-def account(balance: Decimal) -> Reply:
+def account(user_id: int, balance: Decimal) -> Reply:
     """Make the account's reply. The balance keeps its digits: a float would round it."""
     return Reply(
         200,
-        b'{"success":true,"code":200,"data":{"user_id":12345,"balance_usd":%s,'
+        b'{"success":true,"code":200,"data":{"user_id":%d,"balance_usd":%s,'
         b'"email":"a@example.com","created_at":1750920400,"updated_at":1750920400}}'
-        % format(balance, "f").encode(),
+        % (user_id, format(balance, "f").encode()),
     )
+
+
+def priced(cost: Decimal) -> Reply:
+    """Make the reply to a dry run. The cost keeps its digits, as the balance does."""
+    cost_usd = format(cost, "f").encode()
+    return Reply(200, b'{"code":200,"success":true,"data":{"cost":%s}}' % cost_usd)
 
 
 def _ok(**data: object) -> Document:
@@ -109,6 +115,9 @@ RUNNING: Mapping[str, Callable[[str, str], Document]] = {
 
 COMPLETED: Mapping[str, Callable[[str, str], Document]] = {
     "completed": lambda task, url: _ok(status="completed", task_id=task, output={"image_url": url}),
+    "completed-unified": lambda task, url: _unified(
+        status="completed", task_id=task, output={"image_url": url}
+    ),
     "completed-flat-output": lambda task, url: _unified(
         status="completed", task_id=task, image_url=url
     ),
@@ -155,6 +164,8 @@ _FAILED_OVER_HTTP = "failed-http-400"
 class Shapes:
     """Choose the shape of each kind of reply, by the name of its sample file.
 
+    "completed-unified" has no sample: it is the example that openapi.yaml gives.
+
     The choices are the keys of `ACCEPTED` (and "already-completed"), `RUNNING`, `COMPLETED` and
     `FAILED` in `fluxflex.simulator.replies`.
     """
@@ -178,3 +189,18 @@ class Shapes:
         """Answer a look at a failed task."""
         status = 400 if self.failed == _FAILED_OVER_HTTP else 200
         return as_json(FAILED[self.failed](task_id, why), status)
+
+
+FLAT = Shapes()
+"""The usual shapes of the generation of the seed document."""
+
+UNIFIED = Shapes(
+    accepted="accepted-unified",
+    running="pending-unified",
+    completed="completed-unified",
+    failed="failed-content-policy",
+)
+"""The usual shapes of the unified API: `success` stands beside `code` (docs).
+
+For failures that is a guess: of their samples this is the only one with `success`.
+"""

@@ -9,16 +9,13 @@ from functools import partial
 from aiohttp import web
 
 from fluxflex.simulator import replies
-from fluxflex.simulator.contract import FLEX, Generation
+from fluxflex.simulator.contract import GENERATIONS, Generation
 from fluxflex.simulator.faults import Arrival, Ending, Fault, Faults, pick
 from fluxflex.simulator.files import Gallery, served
 from fluxflex.simulator.ledger import Ledger, SeenRequest, fingerprint
 from fluxflex.simulator.provider import Provider
 from fluxflex.simulator.replies import Reply
 from fluxflex.simulator.wire import cut, send, send_part
-
-GENERATIONS = (FLEX,)
-"""The generations of the API that are served."""
 
 _MOST_BYTES = 4 * 2**20
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie"})
@@ -56,10 +53,10 @@ class Front:
         """Make the application; a new one for every start, as aiohttp wants it."""
         app = web.Application(client_max_size=_MOST_BYTES)
         add = app.router.add_route
-        for generation in GENERATIONS:
-            submit = partial(self._submit, generation)
+        for generation in GENERATIONS.values():
+            submit, status = partial(self._submit, generation), partial(self._status, generation)
             add("POST", generation.submit, partial(self._serve, "submit", submit))
-            add("GET", generation.status, partial(self._serve, "status", self._status))
+            add("GET", generation.status, partial(self._serve, "status", status))
         for path in ("/account", "/v1/account"):
             add("GET", path, partial(self._serve, "account", self._account))
         for method in ("GET", "HEAD"):
@@ -131,19 +128,20 @@ class Front:
             return replies.NOT_JSON
         return self._provider.submit(generation, body)
 
-    async def _status(self, request: web.Request, _body: bytes) -> Reply:
+    async def _status(self, generation: Generation, request: web.Request, _body: bytes) -> Reply:
         if not self._is_known(request):
             return replies.UNAUTHORIZED
-        return self._provider.look(request.match_info["task_id"])
+        return self._provider.look(generation, request.match_info["task_id"])
 
     async def _account(self, request: web.Request, _body: bytes) -> Reply:
         return self._provider.account() if self._is_known(request) else replies.UNAUTHORIZED
 
     async def _file(self, request: web.Request, _body: bytes) -> Reply:
-        entry = self._provider.finished(request.match_info["task_id"])
-        if entry is None:
+        task_id = request.match_info["task_id"]
+        order = self._provider.painted(task_id)
+        if order is None:
             return replies.NO_TASK
-        picture = await self._gallery.picture(entry.task_id, entry.order)
+        picture = await self._gallery.picture(task_id, order)
         return served(picture, request.headers)
 
     async def _nowhere(self, _request: web.Request, _body: bytes) -> Reply:

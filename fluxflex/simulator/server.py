@@ -11,6 +11,8 @@ from aiohttp import web
 from fluxflex.simulator.durations import Constant, DurationLaw, Durations
 from fluxflex.simulator.faults import Faults, RetryAfter, waiting
 from fluxflex.simulator.files import Gallery, Painter
+from fluxflex.simulator.ids import RandomIds
+from fluxflex.simulator.lasting import LastingIds
 from fluxflex.simulator.ledger import Ledger
 from fluxflex.simulator.painter import paint
 from fluxflex.simulator.provider import Provider, Terms
@@ -19,7 +21,7 @@ from fluxflex.simulator.routes import Front
 
 # Handlers end by themselves when the simulator stops; this is for one stuck in reading a body.
 _STOP_SECONDS = 0.1
-_USUAL_DURATIONS, _NO_FAULTS, _USUAL_SHAPES = Durations(), Faults(), Shapes()
+_USUAL_DURATIONS, _NO_FAULTS = Durations(), Faults()
 
 
 class Simulator:
@@ -37,6 +39,7 @@ class Simulator:
         speed: How many simulated seconds pass in one second. All times here are simulated.
         api_keys: The keys that are good; None takes any that is not empty.
         balance_usd: The account's balance in USD at the start.
+        user_id: The account's number.
         failure_rate: The share of tasks, 0 to 1, that end as failed.
         forbidden_words: A prompt with one of them fails with a content-policy message.
         max_in_flight: The most tasks accepted and not finished; a POST beyond is answered 429.
@@ -44,11 +47,19 @@ class Simulator:
             provider publishes no limit: both are for rehearsal.
         limit_retry_after: The Retry-After of those 429s; None leaves the header out.
         faults: What goes wrong on the way.
-        shapes: Which of the known shapes the replies have.
+        shapes: Which of the known shapes all replies have; None gives each generation of the API
+            its usual ones.
         files_host: The host in image URLs, where it is to differ from the API's ("localhost").
         pictures: Makes the PNG of an order, called in a thread; `paint` takes tens of milliseconds.
         keep_requests: How many requests the ledger's log keeps.
         clock: The clock behind the simulated time, in seconds.
+        lasting_ids: Let a task id carry all that a later simulator needs to answer for the task, in
+            another process and on another port: when it is due, how it ends and what was asked for.
+            Ids are some 120 characters long then, at most 600; a prompt or references that do not
+            fit are shortened in the picture. Only a simulator with this on knows such ids again; it
+            bills nothing for them and lists them in `ledger.recalled`.
+        wall_clock: The clock that lasting ids go by, in seconds of the epoch. A task that it says
+            was accepted in the future is finished: the clock was set back.
     """
 
     def __init__(
@@ -61,17 +72,20 @@ class Simulator:
         speed: float = 1.0,
         api_keys: Collection[str] | None = None,
         balance_usd: Decimal = Decimal(100),
+        user_id: int = 12345,
         failure_rate: float = 0.0,
         forbidden_words: Collection[str] = ("nsfw",),
         max_in_flight: int | None = None,
         submits_per_minute: int | None = None,
         limit_retry_after: RetryAfter = None,
         faults: Faults = _NO_FAULTS,
-        shapes: Shapes = _USUAL_SHAPES,
+        shapes: Shapes | None = None,
         files_host: str | None = None,
         pictures: Painter = paint,
         keep_requests: int = 1000,
         clock: Callable[[], float] = time.monotonic,
+        lasting_ids: bool = False,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         if speed <= 0:
             raise ValueError("speed must be above 0")
@@ -89,6 +103,7 @@ class Simulator:
                 seed=seed,
                 durations=Constant(durations) if isinstance(durations, int | float) else durations,
                 balance_usd=Decimal(balance_usd),
+                user_id=user_id,
                 failure_rate=failure_rate,
                 forbidden_words=tuple(word.lower() for word in forbidden_words),
                 max_in_flight=max_in_flight,
@@ -97,6 +112,7 @@ class Simulator:
                 shapes=shapes,
             ),
             self.ledger,
+            LastingIds(self.now, wall_clock, speed) if lasting_ids else RandomIds(),
             self.now,
             self._image_url,
         )
@@ -174,6 +190,8 @@ class Simulator:
     def finish(self, task_id: str) -> None:
         """Complete a running task now.
 
+        A lasting id was given before that: a later simulator goes by what was to happen.
+
         Raises:
             ValueError: There is no such task, or it is finished already.
         """
@@ -186,7 +204,7 @@ class Simulator:
         code: str = "generation_failed",
         message: str = "Generation failed",
     ) -> None:
-        """Fail a running task now.
+        """Fail a running task now; see `finish` for lasting ids.
 
         Raises:
             ValueError: There is no such task, or it is finished already.

@@ -98,6 +98,18 @@ def test_what_was_bought_twice_is_found_by_its_prompt() -> None:
     assert ledger.entry("task-9") is None
 
 
+def test_a_recalled_task_is_not_accepted_again() -> None:
+    """What an earlier simulator accepted can be found and ended, and counts nowhere."""
+    ledger = Ledger()
+    ledger.record_recalled(entry(0, at=-5, due=math.inf))
+    ledger.record_end("task-0", 3, Failure())
+    (found,) = ledger.recalled
+    assert found is ledger.entry("task-0")
+    assert found.state(3) == "failed"
+    assert (len(ledger), len(ledger.entries), ledger.billed_usd) == (0, 0, Decimal(0))
+    assert (ledger.max_in_flight, ledger.in_flight(0)) == (0, 0)
+
+
 def test_the_log_of_requests_is_bounded_and_the_counters_are_not() -> None:
     """Only the latest requests stay, the counts are of all."""
     ledger = Ledger(keep_requests=2)

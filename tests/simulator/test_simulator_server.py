@@ -195,6 +195,16 @@ async def test_the_account_tells_the_balance(client: Client) -> None:
     assert sim.balance_usd == Decimal("0.24")
 
 
+async def test_the_account_is_the_users(client: Client) -> None:
+    """The account's number is the one that was set: a journal is bound to it."""
+    async with Simulator(user_id=777) as sim, Simulator() as other:
+        numbers = [
+            (await client.ask("GET", f"{each.url}/account")).json["data"]["user_id"]
+            for each in (sim, other)
+        ]
+    assert numbers == [777, 12345]
+
+
 async def test_money_runs_out_exactly(client: Client) -> None:
     """A task that costs what is left is accepted, the next one is not, and is not billed."""
     async with Simulator(balance_usd=Decimal("0.10"), durations=0.0) as sim:
