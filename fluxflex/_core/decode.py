@@ -10,15 +10,21 @@ The contract of this reader:
 - A status word that is not known means that the task is still running.
 - An error inside an HTTP 200 is judged as the HTTP status that its `code` names.
 - From a broken reply to a submit a whole task id is salvaged: the task exists and is billed.
+  So it is from the reply to a dry run: the task was not asked for, and is billed all the same.
+- The price in the reply to a dry run keeps its digits: it does not pass through a float.
 
 Every shape is one file in `tests/samples/`.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
+
+import attrs
 
 from fluxflex._core import jsonlib
 from fluxflex._core.exchange import Answer, Reply
@@ -51,15 +57,14 @@ _TASK_ID = re.compile(rb'"task_id"\s*:\s*(?:("(?:[^"\\]|\\.)*")|(\d+)(?=\s*[,}\]
 
 _Object = Mapping[str, object]
 _EMPTY: _Object = {}
+# JSON with the text of each number in its place.
+_as_written = functools.partial(json.loads, parse_float=str, parse_int=str)
 
 
 def read_submit(reply: Reply, *, wall: float) -> Answer:
     """Read the reply to a submit; it is about a task only where it names the task's id."""
     body, data = _open(reply.body)
-    task_id = _task_id(data, body or _EMPTY)
-    huge = isinstance(data.get("task_id"), float)  # orjson's reading of an integer over 64 bits
-    if task_id is None and (body is None or huge):
-        task_id = _salvage(reply.body)
+    task_id = _created(reply.body, body, data)
     event = _event(data, body or _EMPTY, task_id) if task_id else None
     if task_id and (event is None or isinstance(event, Running)):
         event = Accepted(task_id)
@@ -82,6 +87,22 @@ def read_plain(reply: Reply, *, wall: float) -> Answer:
     return _answer(reply, body, data, None, None, wall=wall)
 
 
+def read_quote(reply: Reply, *, wall: float) -> Answer:
+    """Read the reply to a dry run; `cost_of` finds the price in it.
+
+    Where it names a task, the provider created one all the same: `Answer.task_id` is its id.
+    """
+    body, data = _open(reply.body)
+    task_id = _created(reply.body, body, data)
+    answer = _answer(reply, body, data, task_id, None, wall=wall)
+    return attrs.evolve(answer, data=_open(reply.body, _as_written)[1])
+
+
+def cost_of(answer: Answer) -> Decimal | None:
+    """Return what a dry run says that the request costs in USD; `None` where it names no sum."""
+    return _cost(answer.data)
+
+
 def read_callback(body: bytes) -> Completed | Failed | None:
     """Read the body of a callback; `None` where it brings no last word."""
     whole, data = _open(body)
@@ -91,11 +112,13 @@ def read_callback(body: bytes) -> Completed | Failed | None:
     return event if isinstance(event, Completed | Failed) and event.task_id else None
 
 
-def _open(raw: bytes) -> tuple[_Object | None, _Object]:
+def _open(
+    raw: bytes, loads: Callable[[bytes], object] | None = None
+) -> tuple[_Object | None, _Object]:
     """Return the body, and its `data` where it is wrapped in an envelope."""
     try:
-        body = jsonlib.loads(raw.removeprefix(b"\xef\xbb\xbf"))
-    except ValueError:
+        body = (loads or jsonlib.loads)(raw.removeprefix(b"\xef\xbb\xbf"))
+    except (ValueError, RecursionError):
         return None, _EMPTY
     if not isinstance(body, dict):
         return None, _EMPTY
@@ -160,6 +183,13 @@ def _task_id(*places: _Object) -> str | None:
         if 0 < len(text) <= _LONGEST_ID:
             return text
     return None
+
+
+def _created(raw: bytes, body: _Object | None, data: _Object) -> str | None:
+    """Return the id of the task that a POST created, salvaged where the body is broken."""
+    task_id = _task_id(data, body or _EMPTY)
+    huge = isinstance(data.get("task_id"), float)  # orjson's reading of an integer over 64 bits
+    return _salvage(raw) if task_id is None and (body is None or huge) else task_id
 
 
 def _salvage(raw: bytes) -> str | None:

@@ -7,7 +7,7 @@ What is unset is left out, never sent as null: the provider refuses fields that 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from urllib.parse import quote
+from urllib.parse import quote as quoted
 
 import attrs
 import cattrs
@@ -19,6 +19,9 @@ from fluxflex._core.request import GenerateRequest
 from fluxflex.errors import Fault, InvalidRequestError
 
 _JSON = {"content-type": "application/json"}
+_MODEL = "black-forest-labs/flux.2-flex"
+# What the price cannot depend on.
+_NO_SETTING = ("prompt", "callback_url", "metadata")
 
 
 @attrs.frozen
@@ -30,6 +33,7 @@ class Api:
         submit_path, status_path: of its endpoints; the task's id follows the latter.
         aspect_ratios: those it knows.
         payload: a request as the JSON object it takes.
+        dry_run: the field that has a submit priced instead of accepted, where it has one.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Api:
     status_path: str
     aspect_ratios: frozenset[str]
     payload: Callable[[GenerateRequest], Mapping[str, object]]
+    dry_run: str | None = None
 
     def check(self, request: GenerateRequest) -> None:
         """Refuse what this generation does not know.
@@ -51,43 +56,69 @@ class Api:
 
     def submit(self, base_url: str, request: GenerateRequest) -> Call:
         """Return the call that submits a request."""
-        return Call(
-            method="POST",
-            url=base_url + self.submit_path,
-            intent=Intent.SUBMIT,
-            body=jsonlib.dumps(self.payload(request)),
-            headers=_JSON,
-        )
+        return self._post(base_url, self.payload(request), Intent.SUBMIT)
+
+    def quote(self, base_url: str, request: GenerateRequest) -> Call | None:
+        """Return the call that prices a request and creates nothing; `None` where there is none.
+
+        It costs nothing, so it may be repeated, although it is a POST. It has no `callback_url`:
+        there will be nothing to report.
+        """
+        if self.dry_run is None:
+            return None
+        payload = self.payload(attrs.evolve(request, callback_url=None))
+        return self._post(base_url, {**payload, self.dry_run: True}, Intent.READ)
+
+    def setting(self, request: GenerateRequest) -> tuple[object, ...]:
+        """Return all that the price may depend on: requests of equal settings cost the same.
+
+        Of the reference pictures that is how many there are.
+        """
+        values = attrs.asdict(request, recurse=False, filter=attrs.filters.exclude(*_NO_SETTING))
+        return (self.name, *(values | {"image_urls": len(request.image_urls)}).values())
 
     def status(self, base_url: str, task_id: str) -> Call:
         """Return the call that asks how a task stands."""
         return Call(
             method="GET",
-            url=f"{base_url}{self.status_path}/{quote(task_id, safe='')}",
+            url=f"{base_url}{self.status_path}/{quoted(task_id, safe='')}",
             intent=Intent.READ,
             redirects=Redirects.SAME_ORIGIN,
         )
 
+    def _post(self, base_url: str, payload: Mapping[str, object], intent: Intent) -> Call:
+        return Call(
+            method="POST",
+            url=base_url + self.submit_path,
+            intent=intent,
+            body=jsonlib.dumps(payload),
+            headers=_JSON,
+        )
 
-def _flat() -> Callable[[GenerateRequest], Mapping[str, object]]:
-    converter = cattrs.Converter()
-    unset = override(omit_if_default=True)
-    converter.register_unstructure_hook(
-        GenerateRequest,
-        make_dict_unstructure_fn(
-            GenerateRequest,
-            converter,
-            image_urls=unset,
-            aspect_ratio=unset,
-            steps=unset,
-            cfg=unset,
-            callback_url=unset,
-            metadata=override(omit=True),
-        ),
-    )
-    hook: Callable[[GenerateRequest], Mapping[str, object]]
-    hook = converter.get_unstructure_hook(GenerateRequest)
-    return hook
+
+_flat = make_dict_unstructure_fn(
+    GenerateRequest,
+    cattrs.Converter(),
+    _cattrs_omit_if_default=True,
+    quality=override(omit_if_default=False),
+    metadata=override(omit=True),
+)
+
+_input = make_dict_unstructure_fn(
+    GenerateRequest,
+    cattrs.Converter(),
+    _cattrs_omit_if_default=True,
+    quality=override(omit_if_default=False, rename="resolution", unstruct_hook=str.lower),
+    cfg=override(rename="guidance"),
+    callback_url=override(omit=True),  # it stands beside the input
+    metadata=override(omit=True),
+)
+
+
+def _unified(request: GenerateRequest) -> Mapping[str, object]:
+    body = {"model": _MODEL, "input": _input(request)}
+    url = request.callback_url
+    return body if url is None else {**body, "callback_url": url}
 
 
 FLUX_2_FLEX = Api(
@@ -95,10 +126,19 @@ FLUX_2_FLEX = Api(
     submit_path="/flux.2-flex/generate",
     status_path="/flux.2-flex/status",
     aspect_ratios=frozenset({"auto", "1:1", "4:3", "16:9", "3:2", "2:3", "9:16", "3:4"}),
-    payload=_flat(),
+    payload=_flat,
 )
 
-APIS: Mapping[str, Api] = {api.name: api for api in (FLUX_2_FLEX,)}
+V1 = Api(
+    name="v1",
+    submit_path="/v1/tasks",
+    status_path="/v1/tasks",
+    aspect_ratios=frozenset({"auto", "21:9", "16:9", "4:3", "1:1", "3:4", "9:16", "9:21"}),
+    payload=_unified,
+    dry_run="dry_run",
+)
+
+APIS: Mapping[str, Api] = {api.name: api for api in (FLUX_2_FLEX, V1)}
 
 
 def account(base_url: str, path: str) -> Call:

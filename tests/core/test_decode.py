@@ -23,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("json_variant")
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 NAMES = sorted(path.stem for path in SAMPLES.glob("*.json"))
+QUOTES = sorted(path.stem for path in (SAMPLES / "quote").glob("*.json"))
 ID = "dd55ae25-adff-47a0-9194-6a37845b58e4"
 PICTURE = "https://files.example/dd55.png"
 REFERENCE = "https://elsewhere.example/reference.png"
@@ -107,9 +108,31 @@ def test_every_sample_means_what_it_says(name: str, reply_of: Callable[[str], Re
     assert {key: found[key] for key in expected} == expected
 
 
+def priced(reply: Reply) -> dict[str, object]:
+    """Return what the reply to a dry run says, in the words that the samples use."""
+    answer = decode.read_quote(reply, wall=NOW)
+    step = decide(Intent.READ, answer, 1, RetryPolicy(), 0.5)
+    if step is Verdict.TASK:
+        return {"state": "accepted", "task_id": answer.task_id}
+    if step is Verdict.REFUSED:
+        return seen(None, refusal(answer, submit=True))
+    assert step is Verdict.READ
+    return {"state": "priced", "cost": str(decode.cost_of(answer))}
+
+
+@pytest.mark.parametrize("name", QUOTES)
+def test_every_sample_of_a_quote_means_what_it_says(
+    name: str, reply_of: Callable[[str], Reply]
+) -> None:
+    """Each reply to a dry run is a price, a refusal, or a task that nobody asked for."""
+    expected = json.loads((SAMPLES / "quote" / f"{name}.json").read_text())["expect"]
+    assert priced(reply_of(f"quote/{name}")) == expected
+
+
 def test_there_are_samples() -> None:
-    """The folder was found: an empty one would make the test above pass."""
+    """The folders were found: empty ones would make the tests above pass."""
     assert len(NAMES) > 30
+    assert len(QUOTES) > 3
 
 
 # -- hostile bodies --------------------------------------------------------------------------
@@ -185,7 +208,8 @@ def check(event: TaskEvent | None, body: object) -> None:
 
 def check_all(reply: Reply, body: object) -> None:
     """Assert it of every reader, and that every answer can be judged."""
-    for reader in (decode.read_submit, decode.read_status, decode.read_plain):
+    readers = (decode.read_submit, decode.read_status, decode.read_plain, decode.read_quote)
+    for reader in readers:
         answer = reader(reply, wall=NOW)
         check(answer.event, body)
         assert reach(answer) in Reach
@@ -198,6 +222,11 @@ def check_all(reply: Reply, body: object) -> None:
         if reader is decode.read_submit:
             assert (answer.event is None) is (answer.task_id is None)
             assert not isinstance(answer.event, Running)
+        elif reader is decode.read_quote:
+            assert answer.event is None
+            assert answer.task_id == decode.read_submit(reply, wall=NOW).task_id
+            cost = decode.cost_of(answer)
+            assert cost is None or 0 <= cost <= 1_000_000
         else:
             assert answer.task_id is None
     event = decode.read_callback(reply.body)
@@ -515,6 +544,100 @@ def test_a_cost_is_a_sensible_sum_or_none(cost: object, expected: Decimal | None
     assert event.cost == expected
 
 
+# -- quotes ----------------------------------------------------------------------------------
+
+
+def quoted(body: object, status: int = 200) -> Answer:
+    """Read a body as the reply to a dry run."""
+    return decode.read_quote(replied(body, status), wall=NOW)
+
+
+@pytest.mark.parametrize(
+    ("cost", "expected"),
+    [
+        (b"0.04", "0.04"),
+        (b'"0.04"', "0.04"),
+        (b'" 0.060 "', "0.060"),
+        (b"0.060", "0.060"),
+        (b"4e-2", "0.04"),
+        (b"0", "0"),
+        (b"1000000", "1000000"),
+        (b"0.1000000000000000055511151231257827", "0.1000000000000000055511151231257827"),
+        (b"0.30000000000000004", "0.30000000000000004"),
+        *((value, None) for value in (b"null", b"true", b'""', b'"free"', b'"$0.04"', b"[0.04]")),
+        *((value, None) for value in (b"-0.04", b'"-0.04"', b"1000001", b'"NaN"', b'"Infinity"')),
+        *((value, None) for value in (b'{"usd":0.04}', b"1e-99999999999999999999", b"9" * 5000)),
+    ],
+)
+@pytest.mark.parametrize(
+    "envelope", [b'{"code":200,"success":true,"data":{"cost":%s}}', b'{"cost":%s}']
+)
+def test_a_quote_is_the_sum_that_is_written(
+    cost: bytes, expected: str | None, envelope: bytes
+) -> None:
+    """Number or text, wrapped or not: a sensible sum keeps every digit, anything else is none."""
+    found = decode.cost_of(quoted(envelope % cost))
+    assert (None if found is None else str(found)) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"code": 200, "success": True, "data": {}},
+        {"code": 200, "data": {"price": 0.04, "output": {"cost": 0.04}}},
+        {"code": 200, "data": {"status": "completed", "image_url": PICTURE}},
+        {"code": 200, "data": [0.04]},
+        {"code": 200, "data": 0.04},
+    ],
+)
+def test_a_reply_without_a_cost_is_read_and_has_none(body: object) -> None:
+    """A reply that names no sum is an answer like any other: it is not asked for again."""
+    answer = quoted(body)
+    assert decode.cost_of(answer) is None
+    assert answer.event is None
+    assert decide(Intent.READ, answer, 1, RetryPolicy(), 0.5) is Verdict.READ
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        ({"code": 400, "data": {"status": "failed", "message": "no"}}, 400, "RequestRejectedError"),
+        ({"code": 200, "success": False, "data": {"cost": 0.04}}, 200, "ServerError"),
+        ({"code": 401, "data": {"code": "authentication_failed"}}, 401, "AuthenticationError"),
+        ({"code": 402, "data": {"cost": 0.04}}, 402, "InsufficientBalanceError"),
+        ({"detail": "Not Found"}, 404, "RequestRejectedError"),
+        ({"code": 429, "data": {"code": "rate_limit_exceeded"}}, 429, "RateLimitError"),
+        (b"<html>502 Bad Gateway</html>", 502, "ServerError"),
+        (b'{"code":200,"data":{"cost":0.0', 200, "ServerError"),
+    ],
+)
+def test_a_quote_that_is_refused_is_no_price(body: object, status: int, kind: str) -> None:
+    """Whatever else stands in a refusal or a broken reply, its last attempt is an error."""
+    answer = quoted(body, status)
+    assert decide(Intent.READ, answer, RetryPolicy().attempts, RetryPolicy(), 0.5) is (
+        Verdict.REFUSED
+    )
+    assert type(refusal(answer, submit=True)).__name__ == kind
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"code": 200, "data": {"task_id": ID, "status": "pending", "cost": 0.04}}, 200),
+        ({"task_id": ID}, 500),
+        ({"code": 429, "data": {"task_id": ID}}, 429),
+        (b'{"code":200,"data":{"task_id":"%s","sta' % ID.encode(), 200),
+        (b'{"data":{"task_id":"%s"}}<html>' % ID.encode(), 502),
+    ],
+)
+def test_a_dry_run_that_created_a_task_is_not_repeated(body: object, status: int) -> None:
+    """A task id wins over any status, price and broken body: once more would be another task."""
+    answer = quoted(body, status)
+    assert answer.task_id == ID
+    assert decide(Intent.READ, answer, 1, RetryPolicy(), 0.5) is Verdict.TASK
+
+
 # -- the answer ------------------------------------------------------------------------------
 
 
@@ -577,3 +700,4 @@ def test_reprs_are_redacted() -> None:
     reply = replied({"data": {"secret": 1}}, x_secret="secret")
     assert "secret" not in repr(reply)
     assert "secret" not in repr(decode.read_submit(reply, wall=NOW))
+    assert "secret" not in repr(decode.read_quote(reply, wall=NOW))
