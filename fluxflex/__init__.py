@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from fluxflex import errors as errors
     from fluxflex import simulator as simulator
     from fluxflex._aio.batch import Batch
+    from fluxflex._aio.entry import JournalEntry
     from fluxflex._aio.handle import TaskHandle
     from fluxflex._aio.images import GeneratedImage
     from fluxflex._aio.outcome import BatchProgress, Outcome
     from fluxflex._aio.reports import Account, Statistics
     from fluxflex._aio.session import Session
-    from fluxflex._core.lifecycle import Change, TaskState
+    from fluxflex._aio.store import read_journal
+    from fluxflex._core.lifecycle import Change, TaskRecord, TaskState
     from fluxflex._core.limits import FixedConcurrency, Timeouts
     from fluxflex._core.request import GenerateRequest
     from fluxflex._core.retry import RetryPolicy
@@ -51,6 +53,7 @@ __all__ = [
     "GeneratedImage",
     "GenerationError",
     "InvalidRequestError",
+    "JournalEntry",
     "Outcome",
     "PollPolicy",
     "RateLimitError",
@@ -59,20 +62,24 @@ __all__ = [
     "Statistics",
     "SubmitUncertainError",
     "TaskHandle",
+    "TaskRecord",
     "TaskState",
     "TaskTimeoutError",
     "Timeouts",
     "__version__",
+    "read_journal",
 ]
 
 _HOMES = {
     "_aio.batch": ("Batch",),
+    "_aio.entry": ("JournalEntry",),
     "_aio.handle": ("TaskHandle",),
     "_aio.images": ("GeneratedImage",),
     "_aio.outcome": ("BatchProgress", "Outcome"),
     "_aio.reports": ("Account", "Statistics"),
     "_aio.session": ("Session",),
-    "_core.lifecycle": ("Change", "TaskState"),
+    "_aio.store": ("read_journal",),
+    "_core.lifecycle": ("Change", "TaskRecord", "TaskState"),
     "_core.limits": ("FixedConcurrency", "Timeouts"),
     "_core.request": ("GenerateRequest",),
     "_core.retry": ("RetryPolicy",),

@@ -18,8 +18,10 @@ from typing import Self
 import attrs
 
 from fluxflex._aio.engine import Engine
+from fluxflex._aio.entry import JournalEntry
 from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.images import GeneratedImage
+from fluxflex._aio.outbox import Outbox
 from fluxflex._aio.outcome import (
     BatchProgress,
     Item,
@@ -28,10 +30,11 @@ from fluxflex._aio.outcome import (
     closed_early,
     items_of,
     outcome_of,
-    place_of,
+    refused_of,
     stopped_early,
     stops,
 )
+from fluxflex._aio.pages import Pages
 from fluxflex._core.lifecycle import TaskState
 from fluxflex._core.limits import Timeouts
 from fluxflex._core.request import GenerateRequest
@@ -57,18 +60,21 @@ class Batch:
         timeouts: Timeouts,
         save_to: SaveTo | None,
         ordered: bool,
+        pages: Pages,
     ) -> None:
         self._engine = engine
+        self._tasks = engine.tasks
+        self._pages = pages
         self._source = source
         self._prepare = prepare
         self._timeouts = timeouts
         self._save_to = save_to
         self._ordered = ordered
-        self._ahead = engine.slots.ceiling * (2 if ordered else 1)
-        self._outcomes: dict[int, Outcome] = {}
+        self._ahead = engine.tasks.slots.ceiling * (2 if ordered else 1)
+        self._outcomes = Outbox(ordered=ordered)
         self._sending: dict[asyncio.Task[None], TaskHandle] = {}
         self._to_save: deque[tuple[Item, TaskHandle]] = deque()
-        self._running = self._saving = self._read = self._given = self._ok = self._failed = 0
+        self._running = self._saving = self._read = self._ok = self._failed = 0
         self._reader: asyncio.Task[None] | None = None
         self._stop: FluxFlexError | None = None
         self._source_error: BaseException | None = None
@@ -96,6 +102,7 @@ class Batch:
         if self._reader is not None:
             raise ConfigurationError("A batch is entered once", hint="Call `session.map` again.")
         self._engine.check_open()
+        await self._pages.enter()
         self._reader = self._engine.crew.read(self._read_all())
         self._reader.add_done_callback(lambda _: self._moved.set())
         return self
@@ -111,10 +118,9 @@ class Batch:
         if self._reader is not None:
             self._reader.cancel()
         self._drop_unsent()
-        lost = [handle.task_id for _, handle in self._to_save]
-        lost += [o.task_id for o in self._outcomes.values() if o.ok and o.path is None]
-        for task_id in lost:
-            self._engine.tally.uncollected(task_id)
+        self._pages.leave()
+        for task_id in [*(handle.task_id for _, handle in self._to_save), *self._outcomes.unread()]:
+            self._tasks.tally.uncollected(task_id)
 
     def stop(self) -> None:
         """Read no more and drop what was not sent; the iteration ends when the rest is over.
@@ -138,10 +144,8 @@ class Batch:
     async def __anext__(self) -> Outcome:
         while True:
             self._moved.clear()
-            index = self._next_index()
-            if index is not None:
-                self._given += 1
-                outcome = self._outcomes.pop(index)
+            outcome = self._outcomes.take()
+            if outcome is not None:
                 self._go_on()
                 return outcome
             if self._done():
@@ -165,11 +169,6 @@ class Batch:
             error.outcomes = tuple(sorted(outcomes, key=lambda outcome: outcome.index))
             raise
         return sorted(outcomes, key=lambda outcome: outcome.index)
-
-    def _next_index(self) -> int | None:
-        if not self._ordered:
-            return next(iter(self._outcomes), None)
-        return self._given if self._given in self._outcomes else None
 
     def _done(self) -> bool:
         busy = self._running or self._saving or self._to_save or self._outcomes
@@ -212,26 +211,39 @@ class Batch:
 
     async def _take(self, item: object) -> None:
         """Check an item, wait for its slot, and send it on its way."""
-        entry = Item(self._read, item)
+        entry = Item(index=self._read, number=self._read + 1, item=item)
         self._read += 1
         self._running += 1
         try:
             entry = attrs.evolve(entry, request=self._prepare(item))
-            entry = attrs.evolve(entry, place=self._place(entry))
-            await self._engine.slots.acquire()
+            entry = await self._pages.find(entry, self._save_to)
+            if entry.known is None:
+                await self._tasks.slots.acquire()
         except FluxFlexError as error:
-            self._refused(entry, error)
-            return
+            self._refused(entry if entry.request else self._pages.unfit(entry), error)
         except asyncio.CancelledError:
             self._refused(entry, self._why_stopped())
             raise
         except Exception:
             self._running -= 1  # the user's own: an item's, or what `save_to` raised
             raise
-        handle = self._engine.open(entry.asked, self._timeouts)
+        else:
+            if entry.known is None:
+                self._begin(entry)
+            else:
+                self._recall(entry, entry.known)
+
+    def _begin(self, entry: Item) -> None:
+        """Send an item for which a slot is held."""
+        handle = self._tasks.open(entry.asked, self._timeouts, entry.key)
         task = self._engine.crew.work(self._send(entry, handle))
         self._sending[task] = handle
         task.add_done_callback(functools.partial(self._sent, entry))
+
+    def _recall(self, entry: Item, known: JournalEntry) -> None:
+        """Tell how an item ended, or follow it, as the journal knows it."""
+        handle = self._tasks.restore(known.record(self._engine.loop.time()), self._timeouts)
+        self._follow(attrs.evolve(entry, replayed=handle.state.over), handle)
 
     # -- one item ----------------------------------------------------------------------------
 
@@ -256,7 +268,7 @@ class Batch:
             self._follow(entry, handle)
 
     def _sent(self, entry: Item, task: asyncio.Task[None]) -> None:
-        self._engine.withdraw(self._sending.pop(task).key)
+        self._tasks.withdraw(self._sending.pop(task).key)
         if task.cancelled():
             self._refused(entry, self._why_stopped())
 
@@ -269,20 +281,20 @@ class Batch:
     def _refused(self, entry: Item, error: FluxFlexError) -> None:
         """Give the outcome of an item that was not bought."""
         self._running -= 1
-        self._give(Outcome(index=entry.index, item=entry.item, request=entry.request, error=error))
+        self._give(refused_of(entry, error))
 
     def _over(self, entry: Item, handle: TaskHandle) -> None:
         """Take an item whose task is over: save its picture, or give its outcome."""
         self._running -= 1
+        saved, made = entry.saved, handle.state is TaskState.COMPLETED
         if self._left:
-            if handle.state is TaskState.COMPLETED:
-                self._engine.tally.uncollected(handle.task_id)
-            return
-        if handle.state is TaskState.COMPLETED and self._save_to is not None:
+            if made and saved is None:
+                self._tasks.tally.uncollected(handle.task_id)
+        elif made and saved is None and self._save_to is not None:
             self._to_save.append((entry, handle))
             self._go_on()
-            return
-        self._give(outcome_of(entry, handle))
+        else:
+            self._give(outcome_of(entry, handle, path=saved))
 
     def _save(self, entry: Item, handle: TaskHandle) -> None:
         self._saving += 1
@@ -304,18 +316,6 @@ class Batch:
         path, error = (saved, None) if isinstance(saved, Path) else (None, saved)
         self._give(outcome_of(entry, handle, path=path, error=error))
 
-    def _place(self, entry: Item) -> Path | None:
-        """Return where the picture will go: asked before anything is bought."""
-        if self._save_to is None:
-            return None
-        if not isinstance(self._save_to, Path):
-            return place_of(self._save_to(entry.index, entry.asked))
-        try:
-            self._save_to.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigurationError(f"save_to cannot be made: {error}") from None
-        return self._save_to
-
     # -- what follows ------------------------------------------------------------------------
 
     def _give(self, outcome: Outcome) -> None:
@@ -325,7 +325,7 @@ class Batch:
             self._failed += 1
             self._halt_for(outcome.error)
         if not self._left:
-            self._outcomes[outcome.index] = outcome
+            self._outcomes.put(outcome)
         self._moved.set()
         self._go_on()
 

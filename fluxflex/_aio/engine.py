@@ -1,55 +1,33 @@
-"""The engine of a session: host task, registry, slots, the one door `tell`, and shutdown.
+"""The engine of a session: the host task, the verbs, and shutdown.
 
 The host task owns the task group, never the caller's task: a session may be opened in one task
 and closed in another (fixtures, notebook cells, an application's lifespan).
-
-`tell` is a plain function, so it is atomic: everything that follows from a change (who waits, the
-slot, the money, the poller, the observer) happens in this one place.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
-import weakref
-from collections.abc import Coroutine
-from typing import TypeVar
 
 import anyio
 
+from fluxflex._aio.account import quote
 from fluxflex._aio.crew import Crew
 from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.images import Downloads
+from fluxflex._aio.journal import Journal
 from fluxflex._aio.poller import Forgiving, Poller, said
 from fluxflex._aio.sender import Sender
 from fluxflex._aio.settings import Settings
-from fluxflex._aio.slots import Slots
-from fluxflex._aio.tally import Tally
+from fluxflex._aio.tasks import Tasks, closed
 from fluxflex._aio.transport import Transport
 from fluxflex._core import decode, refusals
-from fluxflex._core.budget import Budget
 from fluxflex._core.exchange import Call
-from fluxflex._core.lifecycle import (
-    Abandoned,
-    Accepted,
-    Attached,
-    Change,
-    Completed,
-    Key,
-    LeftUncertain,
-    TaskEvent,
-    TaskState,
-)
+from fluxflex._core.lifecycle import Abandoned, Completed, LeftUncertain, TaskState
 from fluxflex._core.limits import Timeouts
-from fluxflex._core.registry import Registry
 from fluxflex._core.request import GenerateRequest
 from fluxflex._core.scheduler import Scheduler
-from fluxflex._core.till import Till
 from fluxflex.errors import ConfigurationError, SessionClosedError, SubmitUncertainError
-
-log = logging.getLogger("fluxflex")
-T = TypeVar("T")
 
 # How long a POST in the air may take to bring its task id when the session closes at once.
 LAST_REPLIES = 5.0
@@ -62,45 +40,54 @@ class Engine:
         settings: what the session was opened with.
         transport: what carries the calls.
         rng: the source of the jitter.
+        journal: where everything is noted; closed with the session.
     """
 
-    def __init__(self, settings: Settings, transport: Transport, rng: random.Random) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        transport: Transport,
+        rng: random.Random,
+        journal: Journal | None = None,
+    ) -> None:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
-        self.tally = Tally()
         self.crew = Crew(self._check_idle)
-        self.till = Till(Budget(settings.budget), settings.prices)
-        self.slots = Slots(settings.ceiling)
+        self.tasks = Tasks(settings, journal, self._check_idle)
         self.sender = Sender(
             transport,
             policy=settings.retry,
             request=settings.timeouts.request,
             posts=settings.lanes.posts,
             rng=rng,
+            launch=self.crew.launch,
         )
-        self._registry = Registry()
-        self.poller = Poller(
+        self.poller = self.tasks.watch = Poller(
             scheduler=Scheduler(Forgiving(settings.poll), settings.poll_rate),
             sender=self.sender,
             call=self._status_call,
-            record=self._registry.get,
-            tell=self.tell,
+            record=self.tasks.registry.get,
+            tell=self.tasks.tell,
             looks=settings.lanes.looks,
         )
-        self.downloads = Downloads(
-            transport, at_once=settings.lanes.downloads, policy=settings.retry, refresh=self._urls
+        self.tasks.downloads = Downloads(
+            transport,
+            at_once=settings.lanes.downloads,
+            policy=settings.retry,
+            refresh=self._urls,
+            collected=None if journal is None else journal.collected,
         )
         self.closing = False
+        self._journal = journal
         self._transport = transport
-        self._handles: dict[Key, TaskHandle] = {}
-        self._ended: weakref.WeakValueDictionary[Key, TaskHandle] = weakref.WeakValueDictionary()
         self._submits = 0
+        self._pricing = asyncio.Lock()
         self._idle = asyncio.Event()
-        self.stopping = asyncio.Event()
         self._host = asyncio.create_task(self._serve(), name="fluxflex session")
 
     def __repr__(self) -> str:
-        return f"<Engine: {self._registry!r}, {self.slots!r}, {self.till!r}>"
+        tasks = self.tasks
+        return f"<Engine: {tasks.registry!r}, {tasks.slots!r}, {tasks.till!r}>"
 
     # -- verbs -------------------------------------------------------------------------------
 
@@ -113,66 +100,39 @@ class Engine:
         self._submits += 1
         try:
             await asyncio.sleep(0)  # a cancellation that is under way arrives before anything else
-            await self.slots.acquire()
-            handle = self.open(request, timeouts)
+            await self.tasks.slots.acquire()
+            handle = self.tasks.open(request, timeouts)
             await self.send(handle, timeouts)
         finally:
             self._submits -= 1
             self._check_idle()
         return handle
 
-    def open(self, request: GenerateRequest | None, timeouts: Timeouts) -> TaskHandle:
-        """Enter a task for which a slot is held; `withdraw` or the task's end gives it back."""
-        record = self._registry.open(request, self.loop.time())
-        handle = self._handles[record.key] = TaskHandle(self, record, timeouts.task)
-        return handle
-
     async def send(self, handle: TaskHandle, timeouts: Timeouts) -> None:
         """Set the money aside and send the request of a task that was entered."""
-        request = handle.request
+        request, tasks = handle.request, self.tasks
         assert request is not None  # noqa: S101 - only `attach` opens a task without one
         try:
-            self.admit()
-            self.till.reserve(handle.key, request)
+            tasks.admit()
+            await self._learn_price(request)
+            tasks.till.reserve(handle.key, request)
             call = self.settings.api.submit(self.settings.base_url, request)
-            await self.sender.submit(self, handle.key, call, within=timeouts.submit)
+            await self.sender.submit(tasks, handle.key, call, within=timeouts.submit)
+            await tasks.written(handle.key)  # before anyone is told of its id
         except SubmitUncertainError:
-            self.heard(handle.key)
+            tasks.heard(handle.key)
             raise
         finally:
-            self.withdraw(handle.key)
+            tasks.withdraw(handle.key)
 
-    def attach(
-        self, task_id: str, request: GenerateRequest | None, timeouts: Timeouts
-    ) -> TaskHandle:
-        """Follow a task that was submitted elsewhere, earlier, or given up."""
-        self.check_open()
-        key = self._registry.find(task_id)
-        handle = None if key is None else self._handle(key)
-        if handle is None:
-            self.slots.overdraw()
-            handle = self.open(request, timeouts)
-        handle.timeout = timeouts.task
-        self.tell(handle.key, Attached(task_id))
-        return handle
-
-    def handles(self) -> list[TaskHandle]:
-        """Return the handles of all tasks that are followed."""
-        return [handle for handle in self._handles.values() if handle.task_id is not None]
-
-    def admit(self) -> None:
-        """Let an attempt begin, unless the session takes its leave."""
-        if self.stopping.is_set() or self._host.done():
-            raise _closed()
-
-    def final(self, key: Key) -> bool:
-        """Say whether no further attempt is to be made."""
-        handle = self._handles.get(key)
-        return handle is not None and handle.final
-
-    def launch(self, attempt: Coroutine[object, object, T]) -> asyncio.Task[T]:
-        """Run an attempt as a task of the session, which a cancelled caller does not stop."""
-        return self.crew.launch(attempt)
+    async def _learn_price(self, request: GenerateRequest) -> None:
+        """Ask what no table says, once for each setting, where a budget depends on it."""
+        till, api = self.tasks.till, self.settings.api
+        if till.budget.limit is None or api.dry_run is None or till.price(request) is not None:
+            return
+        async with self._pricing:
+            if till.price(request) is None:
+                till.quoted(request, await quote(self.sender, api, self.settings.base_url, request))
 
     def check_open(self) -> None:
         """Refuse a verb that comes too late, or from another event loop.
@@ -189,72 +149,6 @@ class Engine:
             raise ConfigurationError(
                 "The session belongs to another event loop", hint="Open one session in each loop."
             )
-
-    # -- the one door ------------------------------------------------------------------------
-
-    def tell(self, key: Key, event: TaskEvent) -> Change | None:
-        """Enter what was learnt about a task, with everything that follows from it."""
-        change = self._registry.apply(key, event, self.loop.time())
-        if change is None:
-            return None
-        self.tally.note(change)
-        self.till.note(change)
-        handle = self._handle(key)
-        if change.revives:
-            self.slots.overdraw()
-            if handle is not None:
-                self._handles[key] = handle
-        if isinstance(event, Accepted | Attached):
-            self.poller.follow(key, self.loop.time() + self._patience(handle))
-        if change.ends:
-            self.poller.forget(key)
-            self.slots.release()
-            if handle is not None:
-                self._ended[key] = handle
-            self._handles.pop(key, None)
-        if handle is not None:
-            handle._moved(change.after)  # noqa: SLF001 - the engine moves its handles
-        self._observe(change)
-        self._check_idle()
-        return change
-
-    def withdraw(self, key: Key) -> None:
-        """Forget a task that was not sent, with its slot and its money; no other."""
-        if self._registry.withdraw(key) is None:
-            return
-        self._handles.pop(key, None)
-        self.till.release(key)
-        self.slots.release()
-        self._check_idle()
-
-    def pay_again(self, key: Key) -> None:
-        """Set money aside for one more attempt, beside what the uncertain one may have cost."""
-        record = self._registry.get(key)
-        if record is not None and record.request is not None:
-            self.till.reserve_again(key, record.request)
-
-    def refund(self, key: Key) -> None:
-        """Give back the money of an attempt that was refused after an uncertain one."""
-        self.tally.refused()
-        self.till.release(key)
-
-    def heard(self, key: Key) -> None:
-        """Note that somebody learnt how the task ended."""
-        self.tally.heard(key)
-
-    def _handle(self, key: Key) -> TaskHandle | None:
-        return self._handles.get(key) or self._ended.get(key)
-
-    def _patience(self, handle: TaskHandle | None) -> float:
-        return self.settings.timeouts.task if handle is None else handle.timeout
-
-    def _observe(self, change: Change) -> None:
-        if self.settings.on_event is None:
-            return
-        try:
-            self.settings.on_event(change)
-        except (Exception, asyncio.CancelledError):
-            log.exception("on_event raised; the task is not affected")
 
     # -- looks -------------------------------------------------------------------------------
 
@@ -282,7 +176,7 @@ class Engine:
         except TimeoutError:
             pass  # what is left is named below
         finally:
-            self.stopping.set()
+            self.tasks.stopping.set()
             if not self._host.done():
                 with anyio.CancelScope(shield=True):
                     await asyncio.wait([self._host])
@@ -294,7 +188,7 @@ class Engine:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self.poller.run)
-                await self.stopping.wait()
+                await self.tasks.stopping.wait()
                 group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
@@ -302,34 +196,38 @@ class Engine:
                     await self._detach()
                 finally:
                     self._let_go()
-                    await self._transport.aclose()
+                    await self._close_files()
+
+    async def _close_files(self) -> None:
+        try:
+            if self._journal is not None:
+                await self._journal.close()
+        finally:
+            await self._transport.aclose()
 
     async def _detach(self) -> None:
         """Let go of what still runs: learn the ids of POSTs in the air, name what is left."""
         self.closing = True
-        self.stopping.set()
-        self.slots.refuse(_closed)
+        self.tasks.stopping.set()
+        self.tasks.slots.refuse(closed)
         self._transport.hurry(LAST_REPLIES)
         await self.crew.dismiss()
 
     def _let_go(self) -> None:
         """Name what is left: a plain function, so that no second interruption cuts it short."""
-        self.downloads.closed = True
-        for record in [record for record in self._registry if record.state is TaskState.SENDING]:
-            self.tell(record.key, LeftUncertain(refusals.interrupted()))
-        left = [record for record in self._registry if record.state is TaskState.RUNNING]
+        tasks = self.tasks
+        tasks.downloads.closed = True
+        for record in [record for record in tasks.registry if record.state is TaskState.SENDING]:
+            tasks.tell(record.key, LeftUncertain(refusals.interrupted()))
+        left = [record for record in tasks.registry if record.state is TaskState.RUNNING]
         for record in left:
             error = SessionClosedError(
                 "The session closed before the task ended", task_id=record.task_id
             )
-            self.tell(record.key, Abandoned(error))
-        self.tally.name_left(left, self.till.cost_of)
+            tasks.tell(record.key, Abandoned(error))
+        tasks.tally.name_left(left, tasks.till.cost_of)
         self._idle.set()
 
     def _check_idle(self) -> None:
-        if self.closing and not (self._submits or self.crew.busy or self._registry):
+        if self.closing and not (self._submits or self.crew.busy or self.tasks.registry):
             self._idle.set()
-
-
-def _closed() -> SessionClosedError:
-    return SessionClosedError("The session closed before the request was sent")

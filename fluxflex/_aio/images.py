@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import html
 import os
 import random
 import re
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from decimal import Decimal
@@ -22,8 +20,10 @@ from pathlib import Path
 import anyio.to_thread
 import attrs
 
+from fluxflex._aio.pictures import suffix_of, write
 from fluxflex._aio.transport import AiohttpTransport, Transport
 from fluxflex._core.exchange import Call, Intent, Redirects, Reply, Unanswered
+from fluxflex._core.lifecycle import Key
 from fluxflex._core.request import GenerateRequest
 from fluxflex._core.retry import RetryPolicy, parse_retry_after
 from fluxflex.errors import DownloadError
@@ -35,25 +35,8 @@ _MOST_TRIES = 50
 _EXPIRED = frozenset({403, 404, 410})
 _OK, _PARTIAL, _UNSATISFIABLE, _TOO_MANY, _SERVER_ERRORS = 200, 206, 416, 429, 500
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-_SIGNATURES = (
-    (b"\x89PNG\r\n\x1a\n", ".png"),
-    (b"\xff\xd8\xff", ".jpg"),
-    (b"GIF8", ".gif"),
-    (b"BM", ".bmp"),
-    (b"II*\x00", ".tiff"),
-    (b"MM\x00*", ".tiff"),
-)
-
 Refresh = Callable[[str], Awaitable[tuple[str, ...]]]
-
-
-def suffix_of(content: bytes) -> str | None:
-    """Return the file suffix of a picture by its first bytes; `None` for what is no picture."""
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return ".webp"
-    if content[4:8] == b"ftyp" and content[8:12] in {b"avif", b"avis"}:
-        return ".avif"
-    return next((suffix for start, suffix in _SIGNATURES if content.startswith(start)), None)
+Collected = Callable[[Key, Path | None], None]
 
 
 class Downloads:
@@ -64,6 +47,7 @@ class Downloads:
         at_once: how many downloads may run at the same time.
         policy: how often and how soon a failed one is repeated.
         refresh: asks the provider once more where a task's pictures lie.
+        collected: notes that somebody has the picture of a task, and in which file.
     """
 
     def __init__(
@@ -73,11 +57,13 @@ class Downloads:
         at_once: int = 1,
         policy: RetryPolicy | None = None,
         refresh: Refresh | None = None,
+        collected: Collected | None = None,
     ) -> None:
         self._transport = transport
         self._lane = asyncio.Semaphore(at_once)
         self._policy = policy or RetryPolicy()
         self._refresh = refresh
+        self._collected = collected
         self._rng = random.Random()  # noqa: S311 - jitter
         self._loop = asyncio.get_running_loop()
         self.closed = False
@@ -107,6 +93,11 @@ class Downloads:
                 pause = self._policy.pause(attempt, self._rng.random())
                 await asyncio.sleep(min(transfer.retry_after or pause, _LONGEST_PAUSE))
             raise transfer.error(transfer.problem)
+
+    def note(self, key: Key | None, path: Path | None = None) -> None:
+        """Note that somebody has a picture."""
+        if self._collected is not None and key is not None and self.here:
+            self._collected(key, path)
 
     async def _ask_once_more(self, transfer: _Transfer) -> None:
         transfer.fresh = False
@@ -238,10 +229,11 @@ class GeneratedImage:
     elapsed: float | None = None
     raw: Mapping[str, object] = attrs.field(factory=dict, repr=False)
     _downloads: Downloads | None = attrs.field(default=None, eq=False, repr=False)
+    _key: Key | None = attrs.field(default=None, eq=False, repr=False)
 
     def __reduce__(self) -> tuple[object, tuple[dict[str, object]]]:
         names = [field.name for field in attrs.fields(GeneratedImage) if field.init]
-        values = {name: getattr(self, name) for name in names if name != "_downloads"}
+        values = {name: getattr(self, name) for name in names if name not in _OF_THE_SESSION}
         return _revive, (values,)
 
     def __hash__(self) -> int:
@@ -253,6 +245,12 @@ class GeneratedImage:
         Raises:
             DownloadError: it cannot be had, is too large or is no picture.
         """
+        content = await self._fetched()
+        if self._downloads is not None:
+            self._downloads.note(self._key)
+        return content
+
+    async def _fetched(self) -> bytes:
         downloads = self._downloads
         if downloads is not None and downloads.here:
             try:
@@ -272,9 +270,9 @@ class GeneratedImage:
         Raises:
             DownloadError: it cannot be had, or cannot be written.
         """
-        content = await self.read()
+        content = await self._fetched()
         try:
-            return await anyio.to_thread.run_sync(_write, Path(path), self.task_id, content)
+            saved = await anyio.to_thread.run_sync(write, Path(path), self.task_id, content)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             raise DownloadError(
@@ -284,11 +282,17 @@ class GeneratedImage:
                 local=True,
                 hint="The picture is paid for: make room or choose another place, then save again.",
             ) from error
+        if self._downloads is not None:
+            self._downloads.note(self._key, saved)
+        return saved
 
     def _repr_html_(self) -> str:
         """Return the picture for notebooks."""
         title = html.escape(self.request.prompt if self.request else self.task_id, quote=True)
         return f'<img src="{html.escape(self.url, quote=True)}" alt="{title}" title="{title}">'
+
+
+_OF_THE_SESSION = frozenset({"_downloads", "_key"})
 
 
 def _revive(values: dict[str, object]) -> GeneratedImage:
@@ -303,33 +307,3 @@ async def _own() -> AsyncIterator[Downloads]:
         yield Downloads(transport)
     finally:
         await transport.aclose()
-
-
-def file_stem(task_id: str) -> str:
-    """Return a task id as the name of a file, whatever stands in it; no two share one."""
-    stem = re.sub(r"[^A-Za-z0-9._-]", "_", task_id).lstrip(".")[:100]
-    if stem == task_id != "":
-        return stem
-    return f"{stem or 'image'}-{hashlib.sha256(task_id.encode()).hexdigest()[:8]}"
-
-
-def _write(path: Path, task_id: str, content: bytes) -> Path:
-    suffix = suffix_of(content) or ""
-    if path.is_dir():
-        path = path / f"{file_stem(task_id)}{suffix}"
-    elif not path.suffix:
-        path = path.with_name(path.name + suffix)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, so that the rename is atomic.
-    part = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError, ValueError):
-            part.unlink()
-        raise
-    return path

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from pathlib import Path
 
 import attrs
 
+from fluxflex._aio.entry import JournalEntry
 from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.images import GeneratedImage
-from fluxflex._core.lifecycle import TaskState
-from fluxflex._core.request import GenerateRequest
+from fluxflex._core.lifecycle import Key, TaskState
+from fluxflex._core.request import RULES, GenerateRequest, faults_of
 from fluxflex.errors import (
     AuthenticationError,
     BudgetExceededError,
     ConfigurationError,
     DownloadError,
+    Fault,
     FluxFlexError,
     InsufficientBalanceError,
+    InvalidRequestError,
     JournalError,
     SessionClosedError,
 )
@@ -43,6 +46,8 @@ class Outcome:
 
     Attributes:
         index: its place in the source, from 0.
+        number: its number, from 1. In a named run it is given once, when the item is first read,
+            and kept whatever happens to the source; elsewhere it is `index + 1`.
         item: as it was given.
         request: what was made of it; `None` where it was no valid request.
         state: where its task stands; `QUEUED` where nothing was bought.
@@ -60,6 +65,9 @@ class Outcome:
     task_id: str | None = None
     path: Path | None = None
     replayed: bool = False
+    number: int = attrs.field(
+        default=attrs.Factory(lambda outcome: outcome.index + 1, takes_self=True)
+    )
     _image: GeneratedImage | None = attrs.field(default=None, repr=False)
 
     @property
@@ -102,14 +110,35 @@ class BatchProgress:
     failed: int
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Item:
-    """One item of the source, and what was made of it."""
+    """One item of the source, and what was made of it.
+
+    Attributes:
+        index: its place in the source. number: as its outcome has it.
+        item: as it was given. request: what was made of it.
+        place: where its picture is to go.
+        key: what the journal knows it by, where it is to be bought.
+        known: what the journal has of it, where it is not.
+        replayed: whether its end was told from there.
+    """
 
     index: int
+    number: int
     item: object
     request: GenerateRequest | None = None
     place: Path | None = None
+    key: Key | None = None
+    known: JournalEntry | None = None
+    replayed: bool = False
+
+    @property
+    def saved(self) -> Path | None:
+        """Where its picture lies already."""
+        known = self.known
+        if known is None or not known.collected or known.path is None:
+            return None
+        return known.path if known.path.is_file() else None
 
     @property
     def asked(self) -> GenerateRequest:
@@ -158,7 +187,20 @@ def outcome_of(
         error=error,
         task_id=handle.task_id,
         path=path,
+        replayed=entry.replayed,
+        number=entry.number,
         image=image,
+    )
+
+
+def refused_of(entry: Item, error: FluxFlexError) -> Outcome:
+    """Return the outcome of an item that was not bought."""
+    return Outcome(
+        index=entry.index,
+        number=entry.number,
+        item=entry.item,
+        request=entry.request,
+        error=error,
     )
 
 
@@ -178,6 +220,27 @@ def stopped_early() -> SessionClosedError:
     return SessionClosedError(
         "The batch was stopped before the request was sent", hint="Submit it again."
     )
+
+
+def check_batch(requests: object, defaults: Mapping[str, object]) -> None:
+    """Refuse what is no source of requests, and what is no default of theirs.
+
+    Raises:
+        InvalidRequestError: with every fault at once.
+    """
+    single = isinstance(requests, str | bytes | Mapping | GenerateRequest)
+    if single or not isinstance(requests, Iterable | AsyncIterable):
+        kind = type(requests).__name__
+        fault = f"must be an iterable of requests, not one {kind}; `submit` takes one"
+        raise InvalidRequestError([Fault("requests", fault)])
+    allowed = [name for name in RULES if name != "prompt"]
+    faults = [
+        Fault(name, f"is no default; there are {', '.join(allowed)}")
+        for name in defaults
+        if name not in allowed
+    ]
+    if faults := [*faults, *faults_of(defaults)]:
+        raise InvalidRequestError(faults)
 
 
 def checked_place(save_to: SaveTo | str | None) -> SaveTo | None:
@@ -205,12 +268,19 @@ def checked_place(save_to: SaveTo | str | None) -> SaveTo | None:
     )
 
 
-def place_of(given: object) -> Path:
-    """Return the path that a user's `save_to` gave.
+def place_of(save_to: SaveTo, number: int, request: GenerateRequest) -> Path:
+    """Return where a picture will go: asked before anything is bought.
 
     Raises:
-        ConfigurationError: it gave something else.
+        ConfigurationError: the folder cannot be made, or the callable gave no path.
     """
+    if isinstance(save_to, Path):
+        try:
+            save_to.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f"save_to cannot be made: {error}") from None
+        return save_to
+    given = save_to(number - 1, request)
     if not isinstance(given, str | os.PathLike):
         raise ConfigurationError(
             f"save_to(index, request) returned {given!r}, not a path",

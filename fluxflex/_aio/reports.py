@@ -40,6 +40,8 @@ class Statistics:
         polls: status requests sent.
         retries: calls that were repeated.
         spent, reserved: USD; reserved is what may still be billed.
+        earlier: USD that the journal brought along, spent or perhaps still to be billed; it takes
+            room in the budget too.
     """
 
     in_flight: int
@@ -56,6 +58,7 @@ class Statistics:
     retries: int
     spent: Decimal
     reserved: Decimal
+    earlier: Decimal = Decimal(0)
 
 
 def account_of(answer: Answer) -> Account:

@@ -16,7 +16,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Protocol
 
 import attrs
@@ -55,10 +55,11 @@ class Retry:
 
 # What one attempt came to: another is to follow, an error, or `None` for accepted.
 Step = Retry | FluxFlexError | None
+Launch = Callable[[Coroutine[object, object, Step]], asyncio.Task[Step]]
 
 
 class Desk(Protocol):
-    """What the sender needs of the engine.
+    """What the sender needs of the session's tasks.
 
     Attributes:
         stopping: set when the session takes its leave, which ends all pauses.
@@ -68,6 +69,14 @@ class Desk(Protocol):
 
     def tell(self, key: Key, event: TaskEvent) -> object:
         """Enter what was learnt about a task."""
+        ...
+
+    async def written(self, key: Key) -> None:
+        """Wait until what is known of a task is on disk.
+
+        Raises:
+            JournalError: it cannot be written.
+        """
         ...
 
     def withdraw(self, key: Key) -> None:
@@ -91,11 +100,8 @@ class Desk(Protocol):
 
         Raises:
             SessionClosedError: the session takes its leave; nothing more is sent.
+            JournalError: what is sent could not be noted.
         """
-        ...
-
-    def launch(self, attempt: Coroutine[object, object, Step]) -> asyncio.Task[Step]:
-        """Run an attempt as a task of the session, which a cancelled caller does not stop."""
         ...
 
 
@@ -108,6 +114,7 @@ class Sender:
         request: seconds for one exchange.
         posts: how many submits may be in the air at once, so that the pool is never a queue.
         rng: the source of the jitter.
+        launch: runs an attempt as a task of the session, which a cancelled caller does not stop.
     """
 
     def __init__(
@@ -118,12 +125,14 @@ class Sender:
         request: float,
         posts: int,
         rng: random.Random,
+        launch: Launch,
     ) -> None:
         self._transport = transport
         self._policy = policy
         self._request = request
         self._posts = asyncio.Semaphore(posts)
         self._rng = rng
+        self._launch = launch
         self.retries = 0
 
     async def once(self, call: Call, reader: Reader, *, timeout: float = math.inf) -> Got:
@@ -175,8 +184,7 @@ class Sender:
         step: Step = None
         while True:
             await self._turn(desk, key, step, course)
-            desk.tell(key, Sent())  # before the loop turns: from here on it is in the air
-            attempt = desk.launch(self._attempt(desk, key, call, course))
+            attempt = self._launch(self._attempt(desk, key, call, course))
             try:
                 step = await asyncio.shield(attempt)
             except asyncio.CancelledError:
@@ -192,6 +200,7 @@ class Sender:
     async def _turn(self, desk: Desk, key: Key, before: Step, course: _Course) -> None:
         """Wait until an attempt may begin, and take its place in the lane.
 
+        It is told before it begins, so that it is on disk before its bytes are on the wire.
         `before` is what the attempt before came to; whoever gives up here leaves it entered.
         """
         again = before if isinstance(before, Retry) else None
@@ -202,12 +211,19 @@ class Sender:
                     async with asyncio.timeout(again.delay):
                         await desk.stopping.wait()
             await self._posts.acquire()
+            paid_again = False
             try:
                 desk.admit()
                 course.admit(asyncio.get_running_loop().time())
                 if again is not None and again.left is not None:
                     desk.pay_again(key)
+                    paid_again = True
+                desk.tell(key, Sent())
+                await desk.written(key)
+                desk.admit()  # the session may have taken its leave meanwhile
             except BaseException:
+                if paid_again:
+                    desk.refund(key)
                 self._posts.release()
                 raise
         except BaseException as error:
@@ -280,7 +296,8 @@ def _orphaned(desk: Desk, key: Key, attempt: asyncio.Task[Step]) -> None:
 
 
 def _give_up(desk: Desk, key: Key, step: Step) -> None:
-    """Enter that nobody goes on with a submit that was to be repeated."""
+    """Enter that nobody goes on with a submit, of which no attempt is in the air."""
     if isinstance(step, Retry) and step.left is not None:
         desk.tell(key, LeftUncertain(step.left))
+    desk.tell(key, TurnedAway())  # absorbed, unless an attempt was told that did not begin
     desk.withdraw(key)

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import AsyncIterable, Iterable, Mapping
+import os
+from collections.abc import AsyncIterable, Collection, Iterable, Mapping
 from decimal import Decimal
-from types import TracebackType
-from typing import Self
 
 import aiohttp
 
 from fluxflex._aio import settings
+from fluxflex._aio.account import account, quote
 from fluxflex._aio.batch import Batch
-from fluxflex._aio.engine import Engine
 from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.images import GeneratedImage
-from fluxflex._aio.outcome import SaveTo, checked_place
-from fluxflex._aio.reports import Account, Statistics, account_of
+from fluxflex._aio.lifetime import Lifetime
+from fluxflex._aio.outcome import SaveTo, check_batch, checked_place
+from fluxflex._aio.pages import Pages, RunPages
+from fluxflex._aio.reports import Account, Statistics
 from fluxflex._aio.settings import Money, Observer, Settings
-from fluxflex._aio.transport import AiohttpTransport, Transport
-from fluxflex._core import decode, encode
-from fluxflex._core.lifecycle import TaskState
+from fluxflex._aio.tasks import check_attached, snapshot
+from fluxflex._core import encode
+from fluxflex._core.lifecycle import TaskRecord, TaskState
 from fluxflex._core.limits import FixedConcurrency, Timeouts
-from fluxflex._core.request import RULES, GenerateRequest, as_request, faults_of, price_of
+from fluxflex._core.request import GenerateRequest, as_request, known_price
 from fluxflex._core.retry import RetryPolicy
 from fluxflex._core.schedule import AdaptivePolling, PollPolicy
-from fluxflex.errors import (
-    ConfigurationError,
-    Fault,
-    InvalidRequestError,
-    TaskNotFoundError,
-)
 
 Request = str | Mapping[str, object] | GenerateRequest
 
 
-class Session:
+class Session(Lifetime):
     """Submits requests, follows their tasks and hands out their pictures.
 
     Use it with `async with`, or `open()` and `aclose()`, which may be called from different tasks
@@ -52,7 +46,13 @@ class Session:
         retry: how often and how soon a call is repeated where that is safe.
         timeout: a `Timeouts`, or the seconds a task may take.
         budget: the most to be spent, in USD.
-        prices: USD by quality, in place of the published table.
+        prices: USD by quality, in place of the published table. What it does not name has no
+            known price; under a budget that is asked for (`api="v1"`) or refused.
+        journal: durable memory: a file, or a folder (one that exists, or a path that ends in a
+            slash) with a file per process. It belongs to one account at one origin. Without it
+            everything is kept in memory only.
+        keep: days after which the journal forgets what is finished and collected, prompts
+            included; `None` keeps it. Checked when the session opens.
         connector: your own `aiohttp.BaseConnector`; never closed by the session.
         downloads: pictures fetched at the same time, at most.
         on_event: called with each `Change` of a task. What it raises is logged, never raised.
@@ -74,84 +74,29 @@ class Session:
         timeout: Timeouts | float = Timeouts(),
         budget: Money | None = None,
         prices: Mapping[str, Money] | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        keep: float | None = None,
         connector: aiohttp.BaseConnector | None = None,
         downloads: int = 8,
         on_event: Observer | None = None,
     ) -> None:
         ceiling = settings.ceiling(concurrency)
-        limit = 0 if connector is None else _limit(connector)
-        self._key = settings.key(api_key)
-        self._connector = connector
-        self._settings = Settings(
+        checked = Settings(
             api=settings.api(api),
             base_url=settings.base_url(base_url),
             ceiling=ceiling,
-            poll_rate=settings.rate(poll_rate),
+            poll_rate=settings.rate("poll_rate", poll_rate),
             poll=settings.poll(poll),
             retry=settings.instance(RetryPolicy, "retry", retry),
             timeouts=settings.timeouts(timeout, Timeouts()),
             budget=None if budget is None else settings.money("budget", budget),
             prices=settings.prices(prices),
-            lanes=settings.lanes(ceiling, downloads, limit),
+            journal=settings.path("journal", journal),
+            keep=settings.rate("keep", keep),
+            lanes=settings.lanes(ceiling, downloads, settings.limit(connector)),
             on_event=settings.observer(on_event),
         )
-        self._engine: Engine | None = None
-
-    def __repr__(self) -> str:
-        state = "not open" if self._engine is None else repr(self._engine)
-        return f"<fluxflex.Session at {self._settings.base_url}: {state}>"
-
-    # -- opening and closing -----------------------------------------------------------------
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Wait for what runs; leaving by an exception, detach at once and let it out as it is."""
-        await self.aclose(drain=None if error is None else 0)
-
-    async def open(self) -> None:
-        """Open the session in the running event loop.
-
-        Raises:
-            ConfigurationError: it was opened before.
-        """
-        if self._engine is not None:
-            raise ConfigurationError("A session is opened once", hint="Make a new `Session`.")
-        self._engine = Engine(self._settings, self._transport(), random.Random())  # noqa: S311 - jitter
-
-    async def aclose(self, drain: float | None = None) -> None:
-        """Close the session: refuse new submits, wait for what runs, let go of the rest.
-
-        Args:
-            drain: seconds to wait at most; `None` waits to the end. What still runs then is
-                detached: its ids are logged, and `attach` in another session follows it.
-        """
-        if self._engine is not None:
-            await self._engine.close(drain)
-
-    def _transport(self) -> Transport:
-        return AiohttpTransport(
-            base_url=self._settings.base_url,
-            key=self._key,
-            connect=self._settings.timeouts.connect,
-            connections=self._settings.lanes.connections,
-            connector=self._connector,
-        )
-
-    @property
-    def _opened(self) -> Engine:
-        if self._engine is None:
-            raise ConfigurationError(
-                "The session is not open", hint="Use `async with` or `await session.open()`."
-            )
-        return self._engine
+        super().__init__(checked, settings.key(api_key), connector)
 
     # -- the verbs ---------------------------------------------------------------------------
 
@@ -201,6 +146,8 @@ class Session:
         *,
         ordered: bool = False,
         save_to: SaveTo | str | None = None,
+        run: str | None = None,
+        again: Collection[TaskState] = (),
         timeout: Timeouts | float | None = None,
         **defaults: object,
     ) -> Batch:
@@ -211,26 +158,20 @@ class Session:
             ordered: give the outcomes in input order instead of as they complete.
             save_to: a folder, where each is named by its task id, or a callable
                 `(index, request) -> Path`, called before the request is sent. Pictures are
-                downloaded in the background, and `outcome.path` says where to.
+                downloaded in the background, and `outcome.path` says where to. In a named run
+                the index is that of the item in the run, and the path is kept with it.
+            run: a name under which the journal knows the items again, by their content and
+                occurrence: what is finished is told from there and not bought again.
+            again: of a named run, how items may have ended that are to be bought once more:
+                `TaskState.FAILED`, `TaskState.UNCERTAIN` (which may pay twice).
             timeout: for each of them, as in `submit`.
             **defaults: fields for the requests that do not set them.
 
         Raises:
             InvalidRequestError: `requests` is one request, or not iterable, or a default is bad.
+            ConfigurationError: a named run without a journal in one file.
         """
-        single = isinstance(requests, str | bytes | Mapping | GenerateRequest)
-        if single or not isinstance(requests, Iterable | AsyncIterable):
-            kind = type(requests).__name__
-            fault = f"must be an iterable of requests, not one {kind}; `submit` takes one"
-            raise InvalidRequestError([Fault("requests", fault)])
-        allowed = [name for name in RULES if name != "prompt"]
-        faults = [
-            Fault(name, f"is no default; there are {', '.join(allowed)}")
-            for name in defaults
-            if name not in allowed
-        ]
-        if faults := [*faults, *faults_of(defaults)]:
-            raise InvalidRequestError(faults)
+        check_batch(requests, defaults)
         return Batch(
             self._opened,
             requests,
@@ -238,7 +179,16 @@ class Session:
             timeouts=self._timeouts(timeout),
             save_to=checked_place(save_to),
             ordered=settings.instance(bool, "ordered", ordered),
+            pages=self._pages(run, again),
         )
+
+    def _pages(self, run: str | None, again: Collection[TaskState]) -> Pages:
+        """Return where the items of a batch stand in the journal."""
+        states = settings.again(again, uncertain=self._settings.retry.resubmit_uncertain)
+        if run is None:
+            return Pages()
+        memory = self._remembered
+        return RunPages(memory, self._opened.tasks, memory.check_run(run), states)
 
     def attach(
         self,
@@ -257,18 +207,36 @@ class Session:
         Raises:
             InvalidRequestError: the id is no text, or blank, or the request is none.
         """
-        if not isinstance(task_id, str) or not task_id.strip():
-            raise InvalidRequestError([Fault("task_id", f"must be an id, not {task_id!r}")])
-        if not isinstance(request, GenerateRequest | None):
-            kind = type(request).__name__
-            fault = Fault("request", f"must be a GenerateRequest, as it comes back, not {kind}")
-            raise InvalidRequestError([fault])
-        timeouts = self._timeouts(timeout)
-        return self._opened.attach(task_id.strip(), request, timeouts)
+        check_attached(task_id, request)
+        timeouts, engine = self._timeouts(timeout), self._opened
+        engine.check_open()
+        return engine.tasks.attach(task_id.strip(), request, timeouts)
+
+    async def resume(self) -> list[TaskHandle]:
+        """Take up what the journal has: paid for, and not finished or not collected. Costs nothing.
+
+        Collected is a picture that was read or saved. In a folder the files of processes that are
+        gone are taken over first.
+
+        Raises:
+            ConfigurationError: the session has no journal.
+            JournalError: it cannot be read.
+        """
+        memory = self._remembered
+        self._opened.check_open()
+        return await memory.resume()
+
+    def uncertain(self) -> list[TaskRecord]:
+        """Return the records of all submits that were sent and not answered.
+
+        Those that the journal has of earlier sessions are among them. Each may have been billed,
+        and is never sent again by itself.
+        """
+        return [] if self._engine is None else list(self._engine.tasks.uncertain.values())
 
     def handles(self) -> list[TaskHandle]:
         """Return the handles of all tasks that the session follows now."""
-        return [] if self._engine is None else self._engine.handles()
+        return [] if self._engine is None else self._engine.tasks.handles()
 
     async def account(self) -> Account:
         """Ask for the account behind the key. Costs nothing.
@@ -278,43 +246,34 @@ class Session:
         """
         engine = self._opened
         engine.check_open()
-        first, second = (
-            encode.account(self._settings.base_url, path) for path in encode.ACCOUNT_PATHS
-        )
-        try:
-            answer = await engine.sender.read(first, decode.read_plain)
-        except TaskNotFoundError:
-            answer = await engine.sender.read(second, decode.read_plain)
-        return account_of(answer)
+        return await account(engine.sender, self._settings.base_url)
 
     def price(self, request: Request) -> Decimal:
         """Return what a request costs in USD, from the published table or `prices`.
 
         Raises:
             InvalidRequestError: it is no valid request.
+            ConfigurationError: `prices` does not name its quality.
         """
-        return price_of(self._checked(as_request(request, {})), self._settings.prices)
+        asked = self._checked(as_request(request, {}))
+        return known_price(asked, self._settings.prices)
+
+    async def quote(self, request: Request) -> Decimal:
+        """Ask the provider what a request would cost in USD: a dry run, which buys nothing.
+
+        Raises:
+            InvalidRequestError: it is no valid request.
+            ConfigurationError: the session's `api` has no dry run; `"v1"` has one.
+            APIError, APIConnectionError: the provider does not say.
+        """
+        asked, engine = self._checked(as_request(request, {})), self._opened
+        engine.check_open()
+        return await quote(engine.sender, self._settings.api, self._settings.base_url, asked)
 
     def statistics(self) -> Statistics:
         """Return a snapshot of what the session has done and does."""
         engine = self._opened
-        counts = engine.tally
-        return Statistics(
-            in_flight=engine.slots.taken,
-            accepted=counts["accepted"],
-            attached=counts["attached"],
-            completed=counts[TaskState.COMPLETED.name],
-            failed=counts[TaskState.FAILED.name],
-            timed_out=counts[TaskState.TIMED_OUT.name],
-            abandoned=counts[TaskState.ABANDONED.name],
-            uncertain=counts[TaskState.UNCERTAIN.name],
-            posts=counts["posts"],
-            refused=counts["refused"],
-            polls=engine.poller.polls,
-            retries=engine.sender.retries,
-            spent=engine.till.budget.spent,
-            reserved=engine.till.budget.reserved,
-        )
+        return snapshot(engine.tasks, engine.poller.polls, engine.sender.retries)
 
     def _checked(self, request: GenerateRequest) -> GenerateRequest:
         self._settings.api.check(request)
@@ -322,9 +281,3 @@ class Session:
 
     def _timeouts(self, given: Timeouts | float | None) -> Timeouts:
         return settings.timeouts(given, self._settings.timeouts)
-
-
-def _limit(connector: aiohttp.BaseConnector) -> int:
-    """Return how many connections a connector gives; 0 stands for no limit."""
-    settings.instance(aiohttp.BaseConnector, "connector", connector)
-    return min(filter(None, (connector.limit, connector.limit_per_host)), default=0)

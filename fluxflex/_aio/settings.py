@@ -5,16 +5,17 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+import aiohttp
 import attrs
 
 from fluxflex._core import encode
 from fluxflex._core.encode import Api
-from fluxflex._core.lifecycle import Change
+from fluxflex._core.lifecycle import Change, TaskState
 from fluxflex._core.limits import FixedConcurrency, Timeouts
 from fluxflex._core.request import PRICES, QUALITIES
 from fluxflex._core.retry import RetryPolicy
@@ -76,6 +77,8 @@ class Settings:
     timeouts: Timeouts
     budget: Decimal | None
     prices: Mapping[str, Decimal]
+    journal: str | None
+    keep: float | None
     lanes: Lanes
     on_event: Observer | None
 
@@ -143,14 +146,34 @@ def lanes(ceiling: int, downloads: int, limit: int) -> Lanes:
     return wanted.within(limit)
 
 
-def rate(value: float | None) -> float | None:
-    """Return requests a second, or `None` for no limit."""
+def rate(name: str, value: float | None) -> float | None:
+    """Return a number above 0 (requests a second, days), or `None` for no limit."""
     if value is None:
         return None
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value <= 0:
-        raise ConfigurationError(f"poll_rate must be more than 0 a second, not {value!r}")
+        raise ConfigurationError(f"{name} must be a number above 0, not {value!r}")
     return value
+
+
+def path(name: str, value: str | os.PathLike[str] | None) -> str | None:
+    """Return a path as text; a slash at its end is kept."""
+    if value is None:
+        return None
+    found = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(found, str) or not found:
+        raise ConfigurationError(f"{name} must be a path, not {value!r}")
+    return found
+
+
+def again(states: Collection[TaskState], *, uncertain: bool) -> frozenset[TaskState]:
+    """Return how items of a run may have ended that are bought once more."""
+    allowed = {TaskState.FAILED, TaskState.UNCERTAIN}
+    if isinstance(states, str) or not isinstance(states, Collection) or not allowed >= set(states):
+        raise ConfigurationError(
+            f"again must hold TaskState.FAILED, TaskState.UNCERTAIN or both, not {states!r}"
+        )
+    return frozenset({*states, *([TaskState.UNCERTAIN] if uncertain else [])})
 
 
 def poll(policy: PollPolicy) -> PollPolicy:
@@ -194,14 +217,13 @@ def money(name: str, value: Money) -> Decimal:
 
 
 def prices(given: Mapping[str, Money] | None) -> Mapping[str, Decimal]:
-    """Return the price table, with the user's prices in place of the published ones."""
+    """Return the price table: the user's in place of the published one."""
     if given is None:
         return PRICES
     if not isinstance(given, Mapping) or not set(given) <= set(QUALITIES):
         known = " or ".join(QUALITIES)
         raise ConfigurationError(f"prices must be a mapping from {known} to USD, not {given!r}")
-    own = {name: money(f"prices[{name!r}]", price) for name, price in given.items()}
-    return {**PRICES, **own}
+    return {name: money(f"prices[{name!r}]", price) for name, price in given.items()}
 
 
 def instance(kind: type[T], name: str, value: object) -> T:
@@ -209,3 +231,11 @@ def instance(kind: type[T], name: str, value: object) -> T:
     if not isinstance(value, kind):
         raise ConfigurationError(f"{name} must be a {kind.__name__}, not {value!r}")
     return value
+
+
+def limit(connector: aiohttp.BaseConnector | None) -> int:
+    """Return how many connections a user's connector gives; 0 stands for no limit."""
+    if connector is None:
+        return 0
+    instance(aiohttp.BaseConnector, "connector", connector)
+    return min(filter(None, (connector.limit, connector.limit_per_host)), default=0)

@@ -61,6 +61,10 @@ class Tally:
             if len(self._unheard) > _MOST_UNHEARD:
                 del self._unheard[next(iter(self._unheard))]
 
+    def resumed(self) -> None:
+        """Count a task of an earlier session that is followed again."""
+        self._counts["attached"] += 1
+
     def refused(self) -> None:
         """Count a refusal that ended nothing, since an attempt before it is uncertain."""
         self._counts["refused"] += 1

@@ -3,7 +3,7 @@
 A price is reserved before the POST. A definite refusal releases it; an accepted task spends it
 (at the provider's reported cost, where one comes); an uncertain submit keeps it reserved, since
 it may have been billed. Failed tasks count as spent: the provider does not say that they are
-free.
+free. What a journal counted in earlier sessions takes room as well.
 """
 
 from __future__ import annotations
@@ -17,10 +17,15 @@ _NOTHING = Decimal(0)
 
 
 class Budget:
-    """Reservations against an optional limit, all in USD."""
+    """Reservations against an optional limit, all in USD.
+
+    Attributes:
+        earlier: what the journal brought along, spent and still uncertain.
+    """
 
     def __init__(self, limit: Decimal | None = None) -> None:
         self.limit = limit
+        self.earlier = _NOTHING
         self.spent = _NOTHING
         self.reserved = _NOTHING
         self._in_air: dict[Key, Decimal] = {}
@@ -36,9 +41,10 @@ class Budget:
         Raises:
             BudgetExceededError: it does not fit.
         """
-        if self.limit is not None and self.spent + self.reserved + price > self.limit:
+        spent = self.earlier + self.spent
+        if self.limit is not None and spent + self.reserved + price > self.limit:
             raise BudgetExceededError(
-                budget=self.limit, spent=self.spent, reserved=self.reserved, price=price
+                budget=self.limit, spent=spent, reserved=self.reserved, price=price
             )
         self.reserved += price
         self._in_air[key] = price
@@ -58,6 +64,10 @@ class Budget:
         price = source.pop(key, _NOTHING)
         self.reserved -= price
         self.spent += price
+
+    def held(self, key: Key) -> Decimal:
+        """Return what is set aside for a task: in the air, or uncertain."""
+        return self._in_air.get(key, _NOTHING) + self._uncertain.get(key, _NOTHING)
 
     def correct(self, price: Decimal, cost: Decimal) -> None:
         """Replace the table's price by what the provider says that a task cost."""

@@ -20,6 +20,9 @@ class Registry:
 
     Args:
         keep_ended: how many records of tasks that are over are kept for late last words.
+
+    Attributes:
+        last_key: the highest key that was given; a journal's are not given again.
     """
 
     def __init__(self, *, keep_ended: int = KEEP_ENDED) -> None:
@@ -27,7 +30,7 @@ class Registry:
         self._ended: OrderedDict[Key, TaskRecord] = OrderedDict()
         self._by_id: dict[str, Key] = {}
         self._keep_ended = keep_ended
-        self._last_key: Key = 0
+        self.last_key: Key = 0
 
     def __len__(self) -> int:
         """Return how many tasks are followed."""
@@ -40,11 +43,23 @@ class Registry:
     def __repr__(self) -> str:
         return f"<Registry: {len(self._live)} live, {len(self._ended)} ended>"
 
-    def open(self, request: GenerateRequest | None, now: float) -> TaskRecord:
-        """Enter a new task and return its first record."""
-        self._last_key += 1
-        record = TaskRecord(key=self._last_key, request=request, created=now)
+    def new_key(self) -> Key:
+        """Return a key that no task has."""
+        self.last_key += 1
+        return self.last_key
+
+    def open(
+        self, request: GenerateRequest | None, now: float, key: Key | None = None
+    ) -> TaskRecord:
+        """Enter a new task, under a key that was given to it or a new one."""
+        key = self.new_key() if key is None else key
+        return self.restore(TaskRecord(key=key, request=request, created=now))
+
+    def restore(self, record: TaskRecord) -> TaskRecord:
+        """Enter a task that is followed, as it was known before, and return its record."""
         self._live[record.key] = record
+        if record.task_id is not None:
+            self._by_id[record.task_id] = record.key
         return record
 
     def get(self, key: Key) -> TaskRecord | None:

@@ -6,6 +6,7 @@ request are found at once, each with its field, before anything is sent.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import reprlib
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from fluxflex.errors import Fault, InvalidRequestError
+from fluxflex.errors import ConfigurationError, Fault, InvalidRequestError
 
 MAX_IMAGE_URLS = 10
 ASPECT_RATIOS = (
@@ -34,6 +35,9 @@ QUALITIES = ("1K", "2K")
 PRICES: Mapping[str, Decimal] = {"1K": Decimal("0.04"), "2K": Decimal("0.06")}
 
 Metadata = Mapping[str, object]
+
+# What a request says about itself; the picture does not follow from it.
+_ABOUT = frozenset({"metadata", "callback_url"})
 
 
 def _shown(value: object) -> str:
@@ -201,6 +205,19 @@ class GenerateRequest:
             raise InvalidRequestError(faults)
         return cls(**known)  # type: ignore[arg-type]  # faults_of has just checked each of them
 
+    @property
+    def digest(self) -> str:
+        """The same for requests that ask for the same picture.
+
+        `metadata` and `callback_url` do not count: they change nothing about it.
+        """
+        values = self.to_dict()
+        content = {name: values[name] for name in sorted(values) if name not in _ABOUT}
+        if self.cfg is not None:
+            content["cfg"] = float(self.cfg)  # 4 and 4.0 are equal
+        text = json.dumps(content, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
     def to_dict(self) -> dict[str, object]:
         """Return what is set, as plain JSON values."""
         values = attrs.asdict(self, recurse=False)
@@ -239,6 +256,20 @@ def as_request(
     return GenerateRequest.from_dict({**(defaults or {}), **values, **overrides})
 
 
-def price_of(request: GenerateRequest, prices: Mapping[str, Decimal]) -> Decimal:
-    """Return what a request costs in USD, from a table by quality."""
-    return prices[request.quality]
+def price_of(request: GenerateRequest, prices: Mapping[str, Decimal]) -> Decimal | None:
+    """Return what a request costs in USD, from a table by quality; `None` where none is known."""
+    return prices.get(request.quality)
+
+
+def known_price(request: GenerateRequest, prices: Mapping[str, Decimal]) -> Decimal:
+    """Return what a request costs in USD, from a table by quality.
+
+    Raises:
+        ConfigurationError: the table does not name its quality.
+    """
+    price = price_of(request, prices)
+    if price is None:
+        raise ConfigurationError(
+            f"No price is known for quality {request.quality}", hint="Name it in `prices`."
+        )
+    return price

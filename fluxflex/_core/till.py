@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from decimal import Decimal
+from operator import attrgetter
 
 from fluxflex._core.budget import Budget
 from fluxflex._core.lifecycle import Change, Completed, Key, LeftUncertain, TaskRecord
 from fluxflex._core.request import GenerateRequest, price_of
+from fluxflex.errors import ConfigurationError
+
+_NOTHING = Decimal(0)
 
 
 class Till:
@@ -16,22 +20,46 @@ class Till:
     Args:
         budget: what is reserved and spent.
         prices: USD by quality.
+        setting: what a price that was asked for holds for: requests of one setting cost the same.
     """
 
-    def __init__(self, budget: Budget, prices: Mapping[str, Decimal]) -> None:
+    def __init__(
+        self,
+        budget: Budget,
+        prices: Mapping[str, Decimal],
+        setting: Callable[[GenerateRequest], Hashable] = attrgetter("quality"),
+    ) -> None:
         self.budget = budget
         self._prices = prices
+        self._setting = setting
+        self._quotes: dict[Hashable, Decimal] = {}
 
     def __repr__(self) -> str:
         return repr(self.budget)
+
+    def price(self, request: GenerateRequest) -> Decimal | None:
+        """Return what a request costs in USD, by the table or a quote; `None` where not known."""
+        price = price_of(request, self._prices)
+        return self._quotes.get(self._setting(request)) if price is None else price
+
+    def quoted(self, request: GenerateRequest, price: Decimal) -> None:
+        """Take the provider's own price of a request, for all of its setting."""
+        self._quotes[self._setting(request)] = price
 
     def reserve(self, key: Key, request: GenerateRequest) -> None:
         """Set the price of a request aside.
 
         Raises:
             BudgetExceededError: it does not fit.
+            ConfigurationError: there is a budget, and the price is not known.
         """
-        self.budget.reserve(key, price_of(request, self._prices))
+        price = self.price(request)
+        if price is None and self.budget.limit is not None:
+            raise ConfigurationError(
+                f"No price is known for quality {request.quality}, so no budget can be kept",
+                hint="Name its price in `prices`, or go without a budget.",
+            )
+        self.budget.reserve(key, price or _NOTHING)
 
     def reserve_again(self, key: Key, request: GenerateRequest) -> None:
         """Set money aside for one more attempt, beside what the uncertain one may have cost.
@@ -55,10 +83,15 @@ class Till:
             self.budget.spend(after.key)
         request = after.request if after.attempts else None  # bought by us
         if isinstance(event, Completed) and event.cost is not None and request is not None:
-            self.budget.correct(price_of(request, self._prices), event.cost)
+            self.budget.correct(self.price(request) or _NOTHING, event.cost)
+
+    def told(self, change: Change) -> Decimal | None:
+        """Return what a step tells of a task's cost in USD; `None` where it tells nothing new."""
+        priced = isinstance(change.event, Completed) and change.event.cost is not None
+        return self.cost_of(change.after) if change.names or priced else None
 
     def cost_of(self, record: TaskRecord) -> Decimal | None:
         """Return what a task costs in USD: what the provider says, else the table's price."""
         if record.result is not None and record.result.cost is not None:
             return record.result.cost
-        return None if record.request is None else price_of(record.request, self._prices)
+        return None if record.request is None else self.price(record.request)

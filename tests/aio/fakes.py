@@ -231,7 +231,7 @@ class FakeSession(Session):
         """Open it."""
         await super().open()
         self.engine.sender._rng = Draws()
-        self.engine.downloads._rng = Draws()
+        self.engine.tasks.downloads._rng = Draws()
 
     @property
     def engine(self) -> Engine:

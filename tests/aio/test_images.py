@@ -14,7 +14,7 @@ import pytest
 
 from fluxflex import FixedPolling, GeneratedImage, GenerateRequest, RetryPolicy, Session
 from fluxflex._aio import images
-from fluxflex._aio.images import file_stem, suffix_of
+from fluxflex._aio.pictures import file_stem, suffix_of
 from fluxflex._core.exchange import Call, Redirects, Reply
 from fluxflex.errors import DownloadError
 from fluxflex.simulator import Simulator

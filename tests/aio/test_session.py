@@ -72,6 +72,8 @@ def test_the_signature_of_a_session() -> None:
         "timeout": Timeouts(),
         "budget": None,
         "prices": None,
+        "journal": None,
+        "keep": None,
         "connector": None,
         "downloads": 8,
         "on_event": None,
@@ -91,20 +93,22 @@ def test_the_defaults_of_the_policies() -> None:
     [
         ("submit", ["request", "timeout", "params"]),
         ("generate", ["request", "timeout", "params"]),
-        ("map", ["requests", "ordered", "save_to", "timeout", "defaults"]),
+        ("map", ["requests", "ordered", "save_to", "run", "again", "timeout", "defaults"]),
         ("attach", ["task_id", "request", "timeout"]),
         ("aclose", ["drain"]),
         ("open", []),
         ("handles", []),
+        ("resume", []),
+        ("uncertain", []),
         ("account", []),
         ("price", ["request"]),
+        ("quote", ["request"]),
         ("statistics", []),
     ],
 )
 def test_the_signatures_of_the_verbs(verb: str, names: list[str]) -> None:
-    """As far as they are built."""
-    found = list(inspect.signature(getattr(Session, verb)).parameters)[1:]
-    assert [name for name in found if name != "run"] == names
+    """As they are documented."""
+    assert list(inspect.signature(getattr(Session, verb)).parameters)[1:] == names
 
 
 @pytest.mark.looptime(start=0)
@@ -208,9 +212,11 @@ class TestVerbs:
 
     async def test_the_price(self) -> None:
         """From the published table, or the user's; asked for without a key being used."""
+        assert FakeSession().price("a") == Decimal("0.04")
         session = FakeSession(prices={"2K": "0.10"})
-        assert session.price("a") == Decimal("0.04")
         assert session.price({"prompt": "a", "quality": "2K"}) == Decimal("0.10")
+        with pytest.raises(ConfigurationError, match="No price is known for quality 1K"):
+            session.price("a")
         with pytest.raises(InvalidRequestError):
             session.price({"prompt": "a", "quality": "4K"})
 

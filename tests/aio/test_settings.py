@@ -70,7 +70,7 @@ def test_the_ceiling() -> None:
 @pytest.mark.parametrize("value", [None, 0.5, 1, 1000])
 def test_the_poll_rate(value: float | None) -> None:
     """Any number above nought, or no limit."""
-    assert settings.rate(value) == value
+    assert settings.rate("poll_rate", value) == value
 
 
 def test_timeouts() -> None:
@@ -91,9 +91,10 @@ def test_money(value: settings.Money) -> None:
 
 
 def test_prices() -> None:
-    """The user's stand in place of the published ones."""
+    """The user's table stands in place of the published one, as a whole."""
     assert settings.prices(None) == {"1K": Decimal("0.04"), "2K": Decimal("0.06")}
-    assert settings.prices({"2K": 1}) == {"1K": Decimal("0.04"), "2K": Decimal(1)}
+    assert settings.prices({"2K": 1}) == {"2K": Decimal(1)}
+    assert settings.prices({}) == {}
 
 
 @pytest.mark.parametrize("prices", [5, "1K", ["1K"], {1: 1}, {"8K": 1}])

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from fluxflex import BudgetExceededError, GenerateRequest, SubmitUncertainError
-from fluxflex.errors import APIError, RequestRejectedError
+from fluxflex.errors import APIError, ConfigurationError, RequestRejectedError
 from fluxflex.simulator import Fault, Faults, Manual, Simulator, faults
 from fluxflex.simulator.faults import Arrival
 from tests.stories.stage import (
@@ -175,8 +175,8 @@ async def test_own_prices_are_reserved_and_spent() -> None:
         assert image.cost == Decimal("0.5")
         with pytest.raises(BudgetExceededError):
             await session.submit("b")
-        with pytest.raises(BudgetExceededError):
-            await session.submit("b", quality="2K")
+        with pytest.raises(ConfigurationError, match="no budget can be kept"):
+            await session.submit("b", quality="2K")  # the table does not name its price
     assert len(wire.posts) == 1
 
 

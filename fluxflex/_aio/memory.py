@@ -1,0 +1,205 @@
+"""What a session does with its journal: whose it is, what it brings along, taking it up again.
+
+A file belongs to one account at one origin. The account is known by the provider's `user_id`; where
+that cannot be read, by a hash of the key.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Self
+
+from fluxflex._aio import account, adoption
+from fluxflex._aio.engine import Engine
+from fluxflex._aio.entry import ACCEPTED
+from fluxflex._aio.handle import TaskHandle
+from fluxflex._aio.journal import Journal
+from fluxflex._aio.runs import Run
+from fluxflex._aio.store import Store
+from fluxflex.errors import ConfigurationError, JournalError
+
+_DAY = 86_400.0
+_STANDING = ", ".join(f"'{state.name}'" for state in ACCEPTED)
+_UNFINISHED = f"state IN ({_STANDING}) AND task_id IS NOT NULL"
+_UNCOLLECTED = "state = 'COMPLETED' AND collected IS NOT 1"
+_OWED = f"replaced IS NOT 1 AND (({_UNFINISHED}) OR ({_UNCOLLECTED}))"
+# What may be forgotten: nothing of it is still to be followed, fetched or cleared up.
+_FINISHED = (
+    "(state = 'COMPLETED' AND collected = 1 AND ended_at < :then) "
+    "OR (state = 'FAILED' AND ended_at < :then) OR (state = 'QUEUED' AND sent_at < :then)"
+)
+
+
+class Memory:
+    """A journal in the hands of a session.
+
+    Args:
+        engine: that of the session.
+        journal: the open journal.
+        in_folder: whether its file is one of several in a folder.
+
+    Attributes:
+        engine: as given.
+    """
+
+    def __init__(self, engine: Engine, journal: Journal, *, in_folder: bool) -> None:
+        self.engine = engine
+        self._journal = journal
+        self._store = journal.store
+        self._in_folder = in_folder
+        self._runs: set[str] = set()
+
+    @classmethod
+    async def open(cls, place: str, make: Callable[[Journal], Engine]) -> Self:
+        """Open a journal file, or one of our own in a folder, and make the engine that uses it.
+
+        Raises:
+            JournalError, ConfigurationError: it cannot be used.
+        """
+        in_folder = os.path.isdir(place) or place.endswith(("/", os.sep))  # noqa: ASYNC240, PTH112 - once, before anything runs; `Path` drops the slash
+        file = adoption.file_in(Path(place)) if in_folder else Path(place)
+        journal = Journal(await Store.open(file, create=True))
+        return cls(make(journal), journal, in_folder=in_folder)
+
+    # -- at the beginning --------------------------------------------------------------------
+
+    async def begin(self, key: str) -> Self:
+        """Check whose the file is, and count what it brings along.
+
+        Args:
+            key: the API key; at most a hash of it is kept.
+
+        Raises:
+            JournalError: it is another account's or origin's, or there is no room left.
+            APIError, APIConnectionError: whose it is cannot be told just now.
+        """
+        try:
+            await self._begin(key)
+        except BaseException:
+            await self.engine.close(0)
+            raise
+        return self
+
+    async def _begin(self, key: str) -> None:
+        await self._check_origin()
+        await self._check_account(account.stand_in(key))
+        self._store.put_aside()
+        keep = self.engine.settings.keep
+        if keep is not None:
+            await self._store.forget(_FINISHED, time.time() - keep * _DAY)
+        tasks = self.engine.tasks
+        [[last_id]] = await self._store.read("SELECT coalesce(max(id), 0) FROM items")
+        tasks.registry.last_key = int(str(last_id))
+        await self._count_money()
+        await self._load_uncertain()
+
+    async def _check_origin(self) -> None:
+        origin = account.origin(self.engine.settings.base_url)
+        known = await self._store.fact("origin")
+        if known is None:
+            await self._store.note("origin", origin)
+        elif known != origin:
+            raise JournalError(
+                f"The journal {self._store.path} belongs to {known}, not to {origin}",
+                hint="Use a journal of its own for each address.",
+            )
+
+    async def _check_account(self, stand_in: str) -> None:
+        sender, base_url = self.engine.sender, self.engine.settings.base_url
+        known = await self._store.fact("account")
+        user = await account.user(sender, base_url)
+        if known is None or (known == stand_in and user is not None):
+            await self._store.note("account", user or stand_in)
+            return
+        if user is None and known.startswith("user"):
+            # It was readable once: be patient, and let out why it is not now.
+            user = f"user {(await account.account(sender, base_url)).user_id}"
+        if known not in {user, stand_in}:
+            raise JournalError(
+                f"The journal {self._store.path} belongs to another account",
+                hint="Use that account's key, or a journal of its own for each account.",
+            )
+
+    async def _count_money(self) -> None:
+        rows = await self._store.read(
+            "SELECT spent, reserved, count(*) FROM items GROUP BY spent, reserved"
+        )
+        sums = ((Decimal(str(a or 0)) + Decimal(str(b or 0))) * int(str(n)) for a, b, n in rows)
+        self.engine.tasks.till.budget.earlier = sum(
+            sums, Decimal(await self._store.fact("forgotten") or 0)
+        )
+
+    async def _load_uncertain(self) -> None:
+        now = self.engine.loop.time()
+        async for entry in self._store.entries("state = 'UNCERTAIN' AND replaced IS NOT 1"):
+            self.engine.tasks.uncertain[entry.id] = entry.record(now)
+
+    # -- taking it up ------------------------------------------------------------------------
+
+    async def resume(self) -> list[TaskHandle]:
+        """Return handles of what is paid for and not yet finished or not yet collected.
+
+        Raises:
+            JournalError: it cannot be read.
+        """
+        await self._journal.flush()
+        if self._in_folder:
+            await self._adopt()
+        now, timeouts = self.engine.loop.time(), self.engine.settings.timeouts
+        return [
+            self.engine.tasks.restore(entry.record(now), timeouts)
+            async for entry in self._store.entries(_OWED)
+        ]
+
+    async def _adopt(self) -> None:
+        registry = self.engine.tasks.registry
+        registry.last_key = await adoption.adopt(self._store, registry.last_key)
+        await self._count_money()
+        await self._load_uncertain()
+
+    # -- named runs --------------------------------------------------------------------------
+
+    def check_run(self, name: object) -> str:
+        """Return the name of a run that may begin.
+
+        Raises:
+            ConfigurationError: it is no name, or the journal is no single file.
+        """
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigurationError(f"run must be a name, not {name!r}")
+        if self._in_folder:
+            raise ConfigurationError(
+                "A named run needs a journal in one file, not a folder of them",
+                hint="Give the session the path of a file.",
+            )
+        return name
+
+    async def enter_run(self, name: str) -> Run:
+        """Begin a pass over a named run.
+
+        Raises:
+            ConfigurationError: one is under way.
+            JournalError: it cannot be read.
+        """
+        if name in self._runs:
+            raise ConfigurationError(
+                f"The run {name!r} is under way already",
+                hint="Wait until it has ended, or give this one another name.",
+            )
+        self._runs.add(name)
+        try:
+            await self._journal.flush()
+            run = Run(self._store, name)
+            await run.open()
+        except BaseException:
+            self._runs.discard(name)
+            raise
+        return run
+
+    def leave_run(self, run: Run) -> None:
+        """End a pass, so that another may begin."""
+        self._runs.discard(run.name)

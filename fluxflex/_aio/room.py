@@ -1,0 +1,86 @@
+"""The files of a journal on the disk: made for nobody else to read, with room put aside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+# Put aside while there is room, so that what was paid for can be written when there is none.
+RESERVE = 512 * 1024
+
+
+def make(path: Path) -> None:
+    """Make the file, or take the one there is, for nobody else to read: it holds prompts.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _opened(path, os.O_CREAT):
+        pass
+    with contextlib.suppress(OSError):  # somebody else's, or a file system without modes
+        path.chmod(0o600)
+
+
+def put_aside(path: Path) -> None:
+    """Take room on the disk for what must be written when it is full.
+
+    Raises:
+        OSError: there is none now.
+    """
+    reserve = _reserve_of(path)
+    if reserve.exists() and reserve.stat().st_size == RESERVE:
+        return
+    with _opened(reserve, os.O_CREAT | os.O_TRUNC) as file:
+        # Random, so that no file system stores it as nothing.
+        _write_all(file, secrets.token_bytes(RESERVE))
+        os.fsync(file)
+
+
+def free(path: Path) -> None:
+    """Give that room back."""
+    with contextlib.suppress(OSError):
+        _reserve_of(path).unlink()
+
+
+def exists(path: Path) -> bool:
+    """Say whether there is a file."""
+    return path.is_file()
+
+
+def has_log(path: Path) -> bool:
+    """Say whether the last who had the file open did not close it."""
+    return _log_of(path).exists()
+
+
+def remove(path: Path) -> None:
+    """Remove a journal file with what stands beside it."""
+    for each in (path, _log_of(path), _reserve_of(path)):
+        with contextlib.suppress(OSError):
+            each.unlink()
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def _reserve_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-reserve")
+
+
+def _write_all(file: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    file = os.open(path, os.O_RDWR | flags, 0o600)
+    try:
+        yield file
+    finally:
+        os.close(file)

@@ -1,0 +1,68 @@
+"""The schema of the journal's file, and the statements that write it.
+
+A group of rows goes in as one JSON text, which SQLite takes apart without Python's lock: a
+statement per row would hand that lock back and forth, and cost the event loop more than everything
+else that the journal does.
+"""
+
+from __future__ import annotations
+
+from fluxflex._aio.entry import COLUMNS
+
+APPLICATION_ID = 0x666C7578  # "flux"
+# From each version to the next; the number of those applied is the file's `user_version`.
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+    CREATE TABLE items (
+        id INTEGER PRIMARY KEY,
+        state TEXT,
+        run TEXT,
+        number INTEGER,
+        digest TEXT,
+        task_id TEXT,
+        attempts INTEGER DEFAULT 0,
+        sent_at REAL,
+        accepted_at REAL,
+        ended_at REAL,
+        elapsed REAL,
+        spent TEXT,
+        reserved TEXT,
+        collected INTEGER DEFAULT 0,
+        replaced INTEGER DEFAULT 0,
+        path TEXT,
+        request TEXT,
+        result TEXT,
+        error TEXT,
+        source TEXT UNIQUE
+    );
+    CREATE INDEX items_of_runs ON items (run, digest, number) WHERE run IS NOT NULL;
+    """,
+)
+PRAGMAS = (
+    "locking_mode=EXCLUSIVE",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "wal_autocheckpoint=512",
+    "secure_delete=FAST",
+)
+
+WRITTEN = (*COLUMNS, "source")
+_NAMES = ", ".join(WRITTEN)
+_VALUES = ", ".join(f"json_extract(value, '$.{name}')" for name in WRITTEN)
+_CHANGES = ", ".join(f"{name} = coalesce(excluded.{name}, {name})" for name in WRITTEN[1:])
+
+# One statement is one transaction.
+UPSERT = (
+    f"INSERT INTO items ({_NAMES}) SELECT {_VALUES} FROM json_each(?) WHERE true "  # noqa: S608 - our own names
+    f"ON CONFLICT (id) DO UPDATE SET {_CHANGES}"
+)
+TAKE_OVER = f"INSERT OR IGNORE INTO items ({_NAMES}) SELECT {_VALUES} FROM json_each(?)"  # noqa: S608 - as above
+SEAL = (
+    "INSERT INTO facts VALUES ('seal', 1) "
+    "ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
+)
+LEFT_UNCERTAIN = (
+    "UPDATE items SET state = 'UNCERTAIN', error = json_set(?, '$.sent_at', sent_at) "
+    "WHERE state = 'SENDING'"
+)

@@ -1,0 +1,315 @@
+"""The journal's file: SQLite through aiosqlite, for one process at a time.
+
+What must not be lost is sealed: a second transaction follows the first before anybody is told. A
+torn last page of the write-ahead log, which makes SQLite drop the last transaction, then takes the
+seal and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from fluxflex._aio import room
+from fluxflex._aio.entry import COLUMNS, JournalEntry, Row, entry_of, error_text
+from fluxflex._aio.schema import (
+    APPLICATION_ID,
+    LEFT_UNCERTAIN,
+    MIGRATIONS,
+    PRAGMAS,
+    SEAL,
+    TAKE_OVER,
+    UPSERT,
+)
+from fluxflex._core import jsonlib, refusals
+from fluxflex.errors import ConfigurationError, JournalError
+
+if TYPE_CHECKING:
+    import aiosqlite
+
+_CHUNK = 512
+
+
+class Store:
+    """An open journal file.
+
+    Args:
+        connection: to the database.
+        path: of the file.
+    """
+
+    def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
+        self.path = path
+        self._connection = connection
+
+    def __repr__(self) -> str:
+        return f"<Store: {self.path}>"
+
+    @classmethod
+    async def open(cls, path: Path, *, create: bool) -> Self:
+        """Open a file, or make it, and bring its schema up to date.
+
+        Raises:
+            JournalError: it is in use, damaged, newer than this version, or no journal.
+            ConfigurationError: aiosqlite is not installed.
+        """
+        connect = _connect()
+        torn = room.has_log(path)
+        with _told(path):
+            if create:
+                room.make(path)
+            elif not room.exists(path):
+                raise JournalError(f"There is no journal {path}", hint="Name another file.")
+            connection = await connect(path, isolation_level=None, timeout=0)
+        store = cls(connection, path)
+        try:
+            with _told(path):
+                await store._prepare(checked=torn)
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                await connection.close()
+            raise
+        return store
+
+    async def _prepare(self, *, checked: bool) -> None:
+        for pragma in PRAGMAS:
+            await self.fetch(f"PRAGMA {pragma}")
+        # The lock is taken by the first write, and kept until the file is closed.
+        await self.fetch("BEGIN IMMEDIATE")
+        try:
+            await self._migrate()
+            if checked:
+                await self._check()
+            # Whoever was sending then has gone, since the file is ours now.
+            await self.fetch(LEFT_UNCERTAIN, (error_text(refusals.interrupted()),))
+        except BaseException:
+            await self.fetch("ROLLBACK")
+            raise
+        await self.fetch("COMMIT")
+
+    async def _migrate(self) -> None:
+        application = await self._number("PRAGMA application_id")
+        version = await self._number("PRAGMA user_version")
+        tables = await self._number("SELECT count(*) FROM sqlite_schema")
+        if application != APPLICATION_ID and (application or version or tables):
+            raise _none(self.path)
+        if version > len(MIGRATIONS):
+            raise JournalError(
+                f"The journal {self.path} was written by a newer version of fluxflex",
+                hint="Use that version, or a journal of its own.",
+            )
+        for script in MIGRATIONS[version:]:
+            for statement in filter(str.strip, script.split(";")):
+                await self.fetch(statement)
+        if version < len(MIGRATIONS):
+            await self.fetch(f"PRAGMA application_id = {APPLICATION_ID}")
+            await self.fetch(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+    async def _check(self) -> None:
+        if await self.fetch("PRAGMA quick_check(1)") != [("ok",)]:
+            raise sqlite3.DatabaseError(_MALFORMED)
+
+    async def _number(self, sql: str) -> int:
+        [[number]] = await self.fetch(sql)
+        return int(str(number))
+
+    async def fetch(
+        self, sql: str, values: Sequence[object] | Mapping[str, object] = ()
+    ) -> list[tuple[object, ...]]:
+        """Run one statement and return what it gives.
+
+        Raises:
+            sqlite3.Error: it cannot be done.
+        """
+        return list(await self._connection.execute_fetchall(sql, values))  # type: ignore[arg-type]  # sqlite3 takes both
+
+    async def write(self, rows: Iterable[Row], *, sealed: bool) -> None:
+        """Write rows, all or none, to disk.
+
+        Args:
+            rows: of items; columns that are absent stay as they are.
+            sealed: whether they must survive even a torn last page.
+
+        Raises:
+            JournalError: they cannot be written.
+        """
+        with _told(self.path):
+            await self.fetch(UPSERT, (jsonlib.dumps(list(rows)).decode(),))
+            if sealed:
+                await self.fetch(SEAL)
+
+    async def read(
+        self, sql: str, values: Sequence[object] | Mapping[str, object] = ()
+    ) -> list[tuple[object, ...]]:
+        """Run one statement that only reads, and return what it gives.
+
+        Raises:
+            JournalError: it cannot be read.
+        """
+        with _told(self.path):
+            return await self.fetch(sql, values)
+
+    async def stretch(self, most: int, where: str, *values: object) -> list[JournalEntry]:
+        """Read at most so many entries, in the order of their ids.
+
+        Raises:
+            JournalError: they cannot be read.
+        """
+        rows = await self.read(
+            f"SELECT {', '.join(COLUMNS)} FROM items WHERE {where} "  # noqa: S608 - our own words
+            "ORDER BY id LIMIT ?",
+            (*values, most),
+        )
+        return [entry_of(row, self.path.parent) for row in rows]
+
+    async def entries(self, where: str = "true", *values: object) -> AsyncIterator[JournalEntry]:
+        """Read all entries of a kind in the order of their ids, a stretch at a time.
+
+        Raises:
+            JournalError: they cannot be read.
+        """
+        last = 0
+        while stretch := await self.stretch(_CHUNK, f"id > ? AND ({where})", last, *values):
+            for entry in stretch:
+                yield entry
+            last = stretch[-1].id
+
+    async def take_over(self, rows: Iterable[Row]) -> None:
+        """Write rows of another file; those that were taken over before stay as they are.
+
+        Raises:
+            JournalError: they cannot be written.
+        """
+        await self.change(TAKE_OVER, jsonlib.dumps(list(rows)).decode())
+
+    async def change(self, sql: str, *values: object) -> None:
+        """Run one statement that writes.
+
+        Raises:
+            JournalError: it cannot be done.
+        """
+        with _told(self.path):
+            await self.fetch(sql, values)
+
+    async def forget(self, which: str, then: float) -> None:
+        """Remove entries; of them only the money is kept.
+
+        Args:
+            which: a condition, in which `:then` stands for a time.
+            then: seconds since the epoch.
+
+        Raises:
+            JournalError: it cannot be done.
+        """
+        # In this order: cut off between the two, the money counts twice rather than never.
+        rows = await self.read(
+            f"SELECT spent, reserved FROM items WHERE {which}",  # noqa: S608 - our own words
+            {"then": then},
+        )
+        if not rows:
+            return
+        money = sum((Decimal(str(a or 0)) + Decimal(str(b or 0)) for a, b in rows), Decimal(0))
+        with _told(self.path):
+            await self.note("forgotten", str(Decimal(await self.fact("forgotten") or 0) + money))
+            await self.fetch(f"DELETE FROM items WHERE {which}", {"then": then})  # noqa: S608 - as above
+            await self.fetch("PRAGMA wal_checkpoint(TRUNCATE)")  # the log still has their prompts
+
+    async def fact(self, name: str) -> str | None:
+        """Return what is noted about the file itself."""
+        rows = await self.fetch("SELECT value FROM facts WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else None
+
+    async def note(self, name: str, value: str) -> None:
+        """Note something about the file itself."""
+        await self.fetch("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    async def close(self) -> None:
+        """Put everything into the one file, and give it free."""
+        with _told(self.path):
+            await self._connection.close()
+
+    def put_aside(self) -> None:
+        """Take room on the disk for what must be written when it is full.
+
+        Raises:
+            JournalError: there is none now.
+        """
+        with _told(self.path):
+            room.put_aside(self.path)
+
+    def free(self) -> None:
+        """Give that room back."""
+        room.free(self.path)
+
+
+async def read_journal(path: str | os.PathLike[str]) -> AsyncIterator[JournalEntry]:
+    """Read the entries of a journal that no session has open, in the order they were made.
+
+    Raises:
+        JournalError: it is in use, damaged, newer than this version, or no journal.
+        ConfigurationError: the extra `journal` is not installed.
+    """
+    store = await Store.open(Path(path), create=False)
+    try:
+        async for entry in store.entries():
+            yield entry
+    finally:
+        await store.close()
+
+
+def _connect() -> Callable[..., aiosqlite.Connection]:
+    try:
+        import aiosqlite
+    except ImportError:
+        raise ConfigurationError(
+            "A journal needs aiosqlite", hint="Install it: pip install 'fluxflex[journal]'."
+        ) from None
+    return aiosqlite.connect
+
+
+def _none(path: Path) -> JournalError:
+    return JournalError(f"{path} is no journal of fluxflex", hint="Name another file.")
+
+
+_IN_USE = "SQLITE_BUSY", "SQLITE_LOCKED"
+_MALFORMED = "the database is malformed"
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Raise what went wrong with the file as a `JournalError`, in words."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _in_words(path, error) from error
+    except OSError as error:
+        raise JournalError(
+            f"The journal {path} cannot be written: {error.strerror or error}"
+        ) from error
+
+
+def _in_words(path: Path, error: sqlite3.Error) -> JournalError:
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(_IN_USE):
+        return JournalError(
+            f"The journal {path} is in use by another session or process",
+            hint="Wait until that has ended, or use a journal of its own.",
+        )
+    if name == "SQLITE_NOTADB":
+        return _none(path)
+    if name == "SQLITE_FULL":
+        return JournalError(
+            f"The journal {path} cannot be written: the disk is full",
+            hint="Make room, then run the same thing again: it carries on.",
+        )
+    if name.startswith("SQLITE_CORRUPT") or str(error) == _MALFORMED:
+        return JournalError(
+            f"The journal {path} is damaged, so what it bought is not known for certain",
+            hint="Put a copy of it back, or begin with a journal of its own, which buys anew.",
+        )
+    return JournalError(f"The journal {path} cannot be used: {error}")

@@ -1,0 +1,299 @@
+"""The tasks of a session, and the one door through which everything about them is entered.
+
+`tell` is a plain function, so it is atomic: everything that follows from a change (who waits, the
+slot, the money, the journal, the poller, the observer) happens in this one place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import weakref
+from collections.abc import Callable
+from typing import Protocol
+
+from fluxflex._aio.handle import TaskHandle
+from fluxflex._aio.images import Downloads
+from fluxflex._aio.journal import Journal
+from fluxflex._aio.reports import Statistics
+from fluxflex._aio.settings import Settings
+from fluxflex._aio.slots import Slots
+from fluxflex._aio.tally import Tally
+from fluxflex._core.budget import Budget
+from fluxflex._core.lifecycle import (
+    Accepted,
+    Attached,
+    Change,
+    Key,
+    TaskEvent,
+    TaskRecord,
+    TaskState,
+)
+from fluxflex._core.limits import Timeouts
+from fluxflex._core.registry import Registry
+from fluxflex._core.request import GenerateRequest
+from fluxflex._core.till import Till
+from fluxflex.errors import Fault, InvalidRequestError, JournalError, SessionClosedError
+
+log = logging.getLogger("fluxflex")
+
+_NOT_NOTED = "The task is followed; keep its id, since the journal could not take it."
+
+
+class Watch(Protocol):
+    """Who looks how tasks stand at the provider."""
+
+    def follow(self, key: Key, deadline: float) -> None:
+        """Look at a task until it is forgotten."""
+        ...
+
+    def forget(self, key: Key) -> None:
+        """Look at a task no more."""
+        ...
+
+
+class Tasks:
+    """Records, handles, slots, money and the journal of all tasks of one session.
+
+    Args:
+        settings: what the session was opened with.
+        journal: where every step is noted.
+        changed: called after each step.
+
+    Attributes:
+        stopping: set when the session takes its leave, which ends all pauses.
+        uncertain: the records of all submits that were sent and not answered.
+        watch, downloads: as the engine sets them.
+    """
+
+    watch: Watch
+    downloads: Downloads
+
+    def __init__(
+        self, settings: Settings, journal: Journal | None, changed: Callable[[], None]
+    ) -> None:
+        self.settings = settings
+        self.journal = journal
+        self.tally = Tally()
+        self.till = Till(Budget(settings.budget), settings.prices, settings.api.setting)
+        self.slots = Slots(settings.ceiling)
+        self.registry = Registry()
+        self.stopping = asyncio.Event()
+        self.uncertain: dict[Key, TaskRecord] = {}
+        self._now = asyncio.get_running_loop().time
+        self._changed = changed
+        self._handles: dict[Key, TaskHandle] = {}
+        self._ended: weakref.WeakValueDictionary[Key, TaskHandle] = weakref.WeakValueDictionary()
+
+    # -- coming and going --------------------------------------------------------------------
+
+    def open(
+        self, request: GenerateRequest | None, timeouts: Timeouts, key: Key | None = None
+    ) -> TaskHandle:
+        """Enter a task for which a slot is held; `withdraw` or the task's end gives it back.
+
+        `key` is that of a task which the journal knows already.
+        """
+        record = self.registry.open(request, self._now(), key)
+        handle = self._handles[record.key] = TaskHandle(self, record, timeouts.task)
+        return handle
+
+    def attach(
+        self, task_id: str, request: GenerateRequest | None, timeouts: Timeouts
+    ) -> TaskHandle:
+        """Follow a task that was submitted elsewhere, earlier, or given up."""
+        key = self.registry.find(task_id)
+        handle = None if key is None else self.handle(key)
+        if handle is None:
+            self.slots.overdraw()
+            handle = self.open(request, timeouts)
+        handle.timeout = timeouts.task
+        self.tell(handle.key, Attached(task_id))
+        return handle
+
+    def restore(self, record: TaskRecord, timeouts: Timeouts) -> TaskHandle:
+        """Take up a task as the journal knows it; what the provider has not finished is followed.
+
+        The handle that there is, where the task is known.
+        """
+        key = record.key if record.task_id is None else self.registry.find(record.task_id)
+        handle = self.handle(record.key if key is None else key)
+        if handle is not None:
+            return handle
+        handle = TaskHandle(self, record, timeouts.task)
+        if record.state.over:
+            self._ended[record.key] = handle
+            return handle
+        self.slots.overdraw()
+        self.registry.restore(record)
+        self._handles[record.key] = handle
+        self.tally.resumed()
+        self.watch.follow(record.key, self._now() + timeouts.task)
+        return handle
+
+    def withdraw(self, key: Key) -> None:
+        """Forget a task that was not sent, with its slot and its money; no other."""
+        if self.registry.withdraw(key) is None:
+            return
+        self._handles.pop(key, None)
+        if self.journal is not None:
+            self.journal.forget(key)
+        self.till.release(key)
+        self.slots.release()
+        self._changed()
+
+    def handle(self, key: Key) -> TaskHandle | None:
+        """Return the handle of a task, where somebody may still have it."""
+        return self._handles.get(key) or self._ended.get(key)
+
+    def handles(self) -> list[TaskHandle]:
+        """Return the handles of all tasks that are followed."""
+        return [handle for handle in self._handles.values() if handle.task_id is not None]
+
+    # -- the one door ------------------------------------------------------------------------
+
+    def tell(self, key: Key, event: TaskEvent) -> Change | None:
+        """Enter what was learnt about a task, with everything that follows from it."""
+        change = self.registry.apply(key, event, self._now())
+        if change is None:
+            return None
+        self._keep_books(change)
+        handle = self.handle(key)
+        if change.revives:
+            self.slots.overdraw()
+            if handle is not None:
+                self._handles[key] = handle
+        if isinstance(event, Accepted | Attached):
+            patience = self.settings.timeouts.task if handle is None else handle.timeout
+            self.watch.follow(key, self._now() + patience)
+        if change.ends:
+            self.watch.forget(key)
+            self.slots.release()
+            if handle is not None:
+                self._ended[key] = handle
+            self._handles.pop(key, None)
+        if handle is not None:
+            handle._moved(change.after)  # noqa: SLF001 - the door moves the handles
+        if self.settings.on_event is not None:
+            self._in_order(functools.partial(self._observe, change))
+        self._changed()
+        return change
+
+    def _keep_books(self, change: Change) -> None:
+        key = change.after.key
+        self.tally.note(change)
+        self.till.note(change)
+        if change.after.state is TaskState.UNCERTAIN:
+            self.uncertain[key] = change.after
+        else:
+            self.uncertain.pop(key, None)
+        if self.journal is not None:
+            spent, reserved = self.till.told(change), self.till.budget.held(key)
+            self.journal.note(change, spent=spent, reserved=reserved)
+            if change.ends:
+                self.journal.forget(key)
+
+    def _in_order(self, call: Callable[[], None]) -> None:
+        """Let nobody hear of a step before the journal has it."""
+        if self.journal is None:
+            call()
+        else:
+            self.journal.after(call)
+
+    def _observe(self, change: Change) -> None:
+        assert self.settings.on_event is not None  # noqa: S101 - as it was asked before
+        try:
+            self.settings.on_event(change)
+        except (Exception, asyncio.CancelledError):
+            log.exception("on_event raised; the task is not affected")
+
+    # -- what the sender asks for ------------------------------------------------------------
+
+    def admit(self) -> None:
+        """Let an attempt begin, unless the session takes its leave or cannot note it.
+
+        Raises:
+            SessionClosedError, JournalError: as said.
+        """
+        if self.stopping.is_set():
+            raise closed()
+        if self.journal is not None:
+            self.journal.check()
+
+    async def written(self, key: Key) -> None:
+        """Wait until what is known of a task is on disk.
+
+        Raises:
+            JournalError: it cannot be written.
+        """
+        if self.journal is None:
+            return
+        try:
+            await self.journal.written(key)
+        except JournalError as error:
+            record = self.registry.get(key)
+            if record is None or record.task_id is None:
+                raise
+            raise JournalError(error.message, task_id=record.task_id, hint=_NOT_NOTED) from None
+
+    def pay_again(self, key: Key) -> None:
+        """Set money aside for one more attempt, beside what the uncertain one may have cost."""
+        record = self.registry.get(key)
+        if record is not None and record.request is not None:
+            self.till.reserve_again(key, record.request)
+
+    def refund(self, key: Key) -> None:
+        """Give back the money of an attempt that was refused after an uncertain one."""
+        self.tally.refused()
+        self.till.release(key)
+
+    def final(self, key: Key) -> bool:
+        """Say whether no further attempt is to be made."""
+        handle = self._handles.get(key)
+        return handle is not None and handle.final
+
+    def heard(self, key: Key) -> None:
+        """Note that somebody learnt how the task ended."""
+        self.tally.heard(key)
+
+
+def closed() -> SessionClosedError:
+    """Return the error of a submit that came too late."""
+    return SessionClosedError("The session closed before the request was sent")
+
+
+def check_attached(task_id: object, request: object) -> None:
+    """Refuse what is no task to attach to.
+
+    Raises:
+        InvalidRequestError: the id is no text, or blank, or the request is none.
+    """
+    if not isinstance(task_id, str) or not task_id.strip():
+        raise InvalidRequestError([Fault("task_id", f"must be an id, not {task_id!r}")])
+    if not isinstance(request, GenerateRequest | None):
+        kind = type(request).__name__
+        fault = Fault("request", f"must be a GenerateRequest, as it comes back, not {kind}")
+        raise InvalidRequestError([fault])
+
+
+def snapshot(tasks: Tasks, polls: int, retries: int) -> Statistics:
+    """Return what a session has done and does."""
+    counts, money = tasks.tally, tasks.till.budget
+    return Statistics(
+        in_flight=tasks.slots.taken,
+        accepted=counts["accepted"],
+        attached=counts["attached"],
+        completed=counts[TaskState.COMPLETED.name],
+        failed=counts[TaskState.FAILED.name],
+        timed_out=counts[TaskState.TIMED_OUT.name],
+        abandoned=counts[TaskState.ABANDONED.name],
+        uncertain=counts[TaskState.UNCERTAIN.name],
+        posts=counts["posts"],
+        refused=counts["refused"],
+        polls=polls,
+        retries=retries,
+        spent=money.spent,
+        reserved=money.reserved,
+        earlier=money.earlier,
+    )
