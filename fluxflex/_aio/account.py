@@ -74,6 +74,18 @@ async def quote(sender: Sender, api: Api, base_url: str, request: GenerateReques
     return cost
 
 
+async def patient_user(sender: Sender, base_url: str) -> str:
+    """Ask who the user is until there is an answer.
+
+    Raises:
+        APIError, APIConnectionError: there is none, or one that does not say.
+    """
+    found = (await account(sender, base_url)).user_id
+    if found is None:
+        raise ServerError("The provider's account does not say whose it is", status=_OK)
+    return f"user {found}"
+
+
 def stand_in(key: str) -> str:
     """Return what stands for an account that cannot be read: a hash of the key."""
     return f"key {hashlib.sha256(b'fluxflex' + key.encode()).hexdigest()[:16]}"
@@ -97,4 +109,5 @@ def origin(base_url: str) -> str:
     return f"{parts.scheme}://{shown}{port}"
 
 
+_OK = 200
 _PORTS = {"http": 80, "https": 443}

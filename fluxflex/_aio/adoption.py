@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from fluxflex._aio import room
 from fluxflex._aio.entry import Row
-from fluxflex._aio.schema import WRITTEN
+from fluxflex._aio.schema import FORGOTTEN, WRITTEN
 from fluxflex._aio.store import Store
+from fluxflex._core.lifecycle import Key
 from fluxflex.errors import JournalError
 
 log = logging.getLogger("fluxflex")
@@ -23,8 +25,8 @@ def file_in(folder: Path) -> Path:
     return folder / f"{os.getpid()}-{secrets.token_hex(4)}.db"
 
 
-async def adopt(own: Store, last_id: int) -> int:
-    """Take over the entries of all files beside our own that nobody uses; return the last id.
+async def adopt(own: Store, new_key: Callable[[], Key]) -> None:
+    """Take over the entries of all files beside our own that nobody uses.
 
     A file that is damaged or another account's stays as it is.
     """
@@ -39,35 +41,33 @@ async def adopt(own: Store, last_id: int) -> int:
         try:
             same = all([await other.fact(name) == await own.fact(name) for name in _WHOSE])
             if same:
-                last_id = await _copy(other, own, last_id)
+                await _copy(other, own, new_key)
         finally:
             await other.close()
         if same:
             room.remove(path)
         else:
             log.warning("%s belongs to another account: it is left as it is", path)
-    return last_id
 
 
 _WHOSE = ("origin", "account")
 
 
-async def _copy(other: Store, own: Store, last_id: int) -> int:
+async def _copy(other: Store, own: Store, new_key: Callable[[], Key]) -> None:
+    """Copy what a file holds; all of it may be done again when it was cut off."""
+    for name, value in await other.facts(FORGOTTEN):
+        kept = f"{FORGOTTEN} {other.path.name}" if name == FORGOTTEN else name
+        await own.note(kept, value)
     done = 0
-    while True:
-        rows = await other.read(
-            f"SELECT {', '.join(WRITTEN)} FROM items WHERE id > ? "  # noqa: S608 - our own names
-            f"ORDER BY id LIMIT {_CHUNK}",
-            (done,),
-        )
-        if not rows:
-            return last_id
+    while rows := await other.read(_ROWS, (done, _CHUNK)):
         taken: list[Row] = []
         for values in rows:
             row = dict(zip(WRITTEN, values, strict=True))
             done = int(str(row["id"]))
-            last_id += 1
-            # Told apart by where it comes from: a copy that was cut off may be made again.
-            row |= {"id": last_id, "source": row["source"] or f"{other.path.name}:{done}"}
+            # Told apart by where it comes from.
+            row |= {"id": new_key(), "source": row["source"] or f"{other.path.name}:{done}"}
             taken.append(row)
         await own.take_over(taken)
+
+
+_ROWS = f"SELECT {', '.join(WRITTEN)} FROM items WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - our own names

@@ -15,12 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import attrs
-
 from fluxflex._aio.engine import Engine
 from fluxflex._aio.entry import JournalEntry
 from fluxflex._aio.handle import TaskHandle
-from fluxflex._aio.images import GeneratedImage
 from fluxflex._aio.outbox import Outbox
 from fluxflex._aio.outcome import (
     BatchProgress,
@@ -31,6 +28,7 @@ from fluxflex._aio.outcome import (
     items_of,
     outcome_of,
     refused_of,
+    saved_or_why,
     stopped_early,
     stops,
 )
@@ -38,10 +36,7 @@ from fluxflex._aio.pages import Pages
 from fluxflex._core.lifecycle import TaskState
 from fluxflex._core.limits import Timeouts
 from fluxflex._core.request import GenerateRequest
-from fluxflex.errors import (
-    ConfigurationError,
-    FluxFlexError,
-)
+from fluxflex.errors import ConfigurationError, FluxFlexError
 
 
 class Batch:
@@ -118,8 +113,10 @@ class Batch:
         if self._reader is not None:
             self._reader.cancel()
         self._drop_unsent()
-        self._pages.leave()
-        for task_id in [*(handle.task_id for _, handle in self._to_save), *self._outcomes.unread()]:
+        self._leave_pages()
+        for task_id in (h.task_id for _, h in self._to_save):
+            self._tasks.tally.uncollected(task_id)
+        for task_id in self._outcomes.unread():
             self._tasks.tally.uncollected(task_id)
 
     def stop(self) -> None:
@@ -211,27 +208,25 @@ class Batch:
 
     async def _take(self, item: object) -> None:
         """Check an item, wait for its slot, and send it on its way."""
-        entry = Item(index=self._read, number=self._read + 1, item=item)
+        entry = Item(self._read, item)
         self._read += 1
         self._running += 1
         try:
-            entry = attrs.evolve(entry, request=self._prepare(item))
-            entry = await self._pages.find(entry, self._save_to)
+            entry.request = self._prepare(item)
+            await self._pages.find(entry, self._save_to)
             if entry.known is None:
                 await self._tasks.slots.acquire()
+                self._begin(entry)
+            else:
+                self._recall(entry, entry.known)
         except FluxFlexError as error:
-            self._refused(entry if entry.request else self._pages.unfit(entry), error)
+            self._refused(entry, error)
         except asyncio.CancelledError:
             self._refused(entry, self._why_stopped())
             raise
         except Exception:
             self._running -= 1  # the user's own: an item's, or what `save_to` raised
             raise
-        else:
-            if entry.known is None:
-                self._begin(entry)
-            else:
-                self._recall(entry, entry.known)
 
     def _begin(self, entry: Item) -> None:
         """Send an item for which a slot is held."""
@@ -242,8 +237,10 @@ class Batch:
 
     def _recall(self, entry: Item, known: JournalEntry) -> None:
         """Tell how an item ended, or follow it, as the journal knows it."""
-        handle = self._tasks.restore(known.record(self._engine.loop.time()), self._timeouts)
-        self._follow(attrs.evolve(entry, replayed=handle.state.over), handle)
+        record = known.record(self._engine.loop.time(), entry.request)
+        handle = self._tasks.restore(record, self._timeouts, known.spent)
+        entry.replayed = handle.state.over
+        self._follow(entry, handle)
 
     # -- one item ----------------------------------------------------------------------------
 
@@ -269,8 +266,14 @@ class Batch:
 
     def _sent(self, entry: Item, task: asyncio.Task[None]) -> None:
         self._tasks.withdraw(self._sending.pop(task).key)
+        self._leave_pages()
         if task.cancelled():
             self._refused(entry, self._why_stopped())
+
+    def _leave_pages(self) -> None:
+        """Let the next pass begin, once nothing of this one is still being sent."""
+        if self._left and not self._sending:
+            self._pages.leave()
 
     def _why_stopped(self) -> FluxFlexError:
         return closed_early() if self._stop is None else self._stop.fresh()
@@ -281,6 +284,8 @@ class Batch:
     def _refused(self, entry: Item, error: FluxFlexError) -> None:
         """Give the outcome of an item that was not bought."""
         self._running -= 1
+        if not entry.number:
+            self._pages.count(entry)
         self._give(refused_of(entry, error))
 
     def _over(self, entry: Item, handle: TaskHandle) -> None:
@@ -298,15 +303,8 @@ class Batch:
 
     def _save(self, entry: Item, handle: TaskHandle) -> None:
         self._saving += 1
-        task = self._engine.crew.work(self._fetch(entry, handle.result()))
+        task = self._engine.crew.work(saved_or_why(handle.result(), entry.place))
         task.add_done_callback(functools.partial(self._saved, entry, handle))
-
-    async def _fetch(self, entry: Item, image: GeneratedImage) -> Path | FluxFlexError:
-        """Save a picture; what went wrong is the item's, so it is returned."""
-        try:
-            return await image.save(entry.place or ".")
-        except FluxFlexError as error:
-            return error
 
     def _saved(
         self, entry: Item, handle: TaskHandle, task: asyncio.Task[Path | FluxFlexError]

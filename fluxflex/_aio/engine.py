@@ -212,6 +212,10 @@ class Engine:
         self.tasks.slots.refuse(closed)
         self._transport.hurry(LAST_REPLIES)
         await self.crew.dismiss()
+        if self._journal is not None:
+            # Who waits for it learns that the session has closed, and sends nothing.
+            await self._journal.flush()
+            await asyncio.sleep(0)
 
     def _let_go(self) -> None:
         """Name what is left: a plain function, so that no second interruption cuts it short."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from functools import cached_property
 from pathlib import Path
 
 import attrs
@@ -18,7 +17,7 @@ from fluxflex import errors
 from fluxflex._core import jsonlib
 from fluxflex._core.lifecycle import Change, Completed, Sent, TaskRecord, TaskState
 from fluxflex._core.request import GenerateRequest
-from fluxflex.errors import FluxFlexError
+from fluxflex.errors import FluxFlexError, InvalidRequestError, JournalError
 
 Row = dict[str, object]
 
@@ -48,19 +47,18 @@ COLUMNS = (
 ACCEPTED = (TaskState.RUNNING, TaskState.TIMED_OUT, TaskState.ABANDONED)
 
 
-def _money(text: str | None) -> Decimal:
-    return Decimal(text or 0)
+def _state(name: str) -> TaskState:
+    try:
+        return TaskState[name]
+    except KeyError:
+        raise _damaged() from None
 
 
 def _count(number: int | None) -> int:
     return number or 0
 
 
-def _state(name: str) -> TaskState:
-    return TaskState[name]
-
-
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class JournalEntry:
     """What the journal knows of one task.
 
@@ -74,13 +72,11 @@ class JournalEntry:
         attempts: how many POSTs were sent for it.
         sent_at, accepted_at, ended_at: seconds since the epoch, by this machine's clock then.
         elapsed: seconds from being accepted to being known as finished.
-        spent: USD, as far as it is known to be billed.
-        reserved: USD that may still be billed.
         collected: whether its picture was read or saved.
         replaced: whether the same item was submitted again later, in an entry of its own.
-        path: where its picture is, or is to be; without a suffix while it is not saved.
     """
 
+    # In the order of COLUMNS; what takes long to read is read when it is asked for.
     id: int
     state: TaskState = attrs.field(converter=_state)
     run: str | None
@@ -92,21 +88,42 @@ class JournalEntry:
     accepted_at: float | None
     ended_at: float | None
     elapsed: float | None
-    spent: Decimal = attrs.field(converter=_money)
-    reserved: Decimal = attrs.field(converter=_money)
+    _spent: str | None = attrs.field(repr=False)
+    _reserved: str | None = attrs.field(repr=False)
     collected: bool = attrs.field(converter=bool)
     replaced: bool = attrs.field(converter=bool)
-    path: Path | None
+    _path: str | None = attrs.field(repr=False)
     _request: str | None = attrs.field(repr=False)
     _result: str | None = attrs.field(repr=False)
     _error: str | None = attrs.field(repr=False)
+    _folder: Path = attrs.field(repr=False)
 
-    @cached_property
+    @property
+    def spent(self) -> Decimal:
+        """USD, as far as it is known to be billed."""
+        return Decimal(self._spent or 0)
+
+    @property
+    def reserved(self) -> Decimal:
+        """USD that may still be billed."""
+        return Decimal(self._reserved or 0)
+
+    @property
+    def path(self) -> Path | None:
+        """Where its picture is, or is to be; without a suffix while it is not saved."""
+        return None if self._path is None else self._folder / self._path
+
+    @property
     def request(self) -> GenerateRequest | None:
         """What was asked for, metadata included and `callback_url` left out."""
-        return None if not self._request else GenerateRequest.from_dict(_loaded(self._request))
+        if not self._request:
+            return None
+        try:
+            return GenerateRequest.from_dict(_loaded(self._request))
+        except InvalidRequestError:
+            raise _damaged() from None
 
-    @cached_property
+    @property
     def result(self) -> Completed | None:
         """What the provider made: `urls`, `cost` and `raw`."""
         if not self._result:
@@ -120,7 +137,7 @@ class JournalEntry:
             raw if isinstance(raw, dict) else {},
         )
 
-    @cached_property
+    @property
     def error(self) -> FluxFlexError | None:
         """Why it did not end well."""
         return None if not self._error else _error_of(_loaded(self._error))
@@ -130,12 +147,17 @@ class JournalEntry:
         """Whether the provider accepted it and its end is not known."""
         return self.state in ACCEPTED and self.task_id is not None
 
-    def record(self, now: float) -> TaskRecord:
-        """Return the record of this task; `now` is on the loop's clock."""
+    def record(self, now: float, request: GenerateRequest | None = None) -> TaskRecord:
+        """Return the record of this task.
+
+        Args:
+            now: on the loop's clock.
+            request: what was asked for, where that is at hand.
+        """
         over = not self.unfinished
         return TaskRecord(
             key=self.id,
-            request=self.request,
+            request=request or self.request,
             created=now,
             state=self.state if over else TaskState.RUNNING,
             task_id=self.task_id,
@@ -149,10 +171,7 @@ class JournalEntry:
 
 def entry_of(row: Sequence[object], folder: Path) -> JournalEntry:
     """Return a row as it was read, in the order of `COLUMNS`."""
-    values = dict(zip(COLUMNS, row, strict=True))
-    path = values["path"]
-    values["path"] = folder / path if isinstance(path, str) else None
-    return JournalEntry(**values)  # type: ignore[arg-type]  # as they were written
+    return JournalEntry(*row, folder)  # type: ignore[call-arg, arg-type]  # as they were written
 
 
 # -- values out ------------------------------------------------------------------------------
@@ -172,7 +191,9 @@ def row_of(change: Change, *, spent: Decimal | None, reserved: Decimal, wall: fl
     row["error"] = "" if after.error is None else _text(_values_of(after.error))
     if spent is not None:
         row["spent"] = str(spent)
-    if before.state in _UNANSWERED or isinstance(event, Sent):
+    if after.state is TaskState.QUEUED:
+        row["reserved"] = "0"  # refused: what was set aside is given back next
+    elif before.state in _UNANSWERED or isinstance(event, Sent):
         row["reserved"] = str(reserved)
     if isinstance(event, Sent):
         row["sent_at"] = wall
@@ -240,5 +261,17 @@ def _text(values: Row) -> str:
 
 
 def _loaded(text: str) -> Row:
-    values = jsonlib.loads(text.encode())
-    return values if isinstance(values, dict) else {}
+    try:
+        values = jsonlib.loads(text.encode())
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise _damaged()
+    return values
+
+
+def _damaged() -> JournalError:
+    return JournalError(
+        "An entry of the journal is damaged, so what it bought is not known for certain",
+        hint="Put a copy of the file back, or begin with a journal of its own, which buys anew.",
+    )

@@ -115,7 +115,7 @@ class TaskHandle:
             elapsed=None if record.ended is None else record.ended - begun,
             raw=result.raw,
             downloads=self._owner.downloads,
-            key=record.key,
+            key=record.key if record.attempts else None,
         )
 
     def _over(self) -> asyncio.Future[None]:

@@ -22,14 +22,11 @@ import attrs
 
 from fluxflex._aio.entry import Row, path_text, request_text, row_of
 from fluxflex._aio.store import Store
-from fluxflex._core.lifecycle import Change, Key, Running, Sent, TaskState
+from fluxflex._core.lifecycle import Abandoned, Change, Key, Running, Sent, TaskState
 from fluxflex._core.request import GenerateRequest
-from fluxflex.errors import JournalError
+from fluxflex.errors import JournalError, SessionClosedError
 
 log = logging.getLogger("fluxflex")
-
-# Before the bytes of an attempt, and before an id is handed out.
-_AWAITED = frozenset({TaskState.SENDING.name, TaskState.RUNNING.name})
 
 
 @attrs.frozen
@@ -82,14 +79,23 @@ class Journal:
         self._next = _Group()
         self._now = _Group()
         self._entered: set[Key] = set()
+        # Of an item that was bought again one entry counts: the new one from being sent on,
+        # the old one again when that is refused.
+        self._again: dict[Key, tuple[Row, Key]] = {}
         # Rows that could not be written; they are tried again with each group.
         self._unwritten: dict[Key, Row] = {}
         self._closing = False
         self._wake = asyncio.Event()
         self._writer = asyncio.create_task(self._write(), name="fluxflex journal")
+        self._writer.add_done_callback(self._cut_off)
 
     def __repr__(self) -> str:
         return f"<Journal: {self.store.path}, {len(self._next.rows)} rows waiting>"
+
+    @property
+    def waiting(self) -> frozenset[Key]:
+        """The tasks of which something is not on disk yet."""
+        return frozenset({*self._now.rows, *self._next.rows})
 
     # -- what is noted -----------------------------------------------------------------------
 
@@ -106,16 +112,20 @@ class Journal:
         }
         if item.place is not None:
             row["path"] = path_text(item.place, folder)
-        if item.again is not None:
-            self._put({"id": item.again, "replaced": 1})
         self._entered.add(key)
-        self._put(row)
+        if item.again is None:
+            self._put(row)
+        else:
+            self._again[key] = row, item.again
 
-    def note(self, change: Change, *, spent: Decimal | None, reserved: Decimal) -> None:
-        """Note one step of a task that was sent by us."""
+    def note(self, change: Change, *, spent: Decimal | None, reserved: Decimal) -> Key | None:
+        """Note one step of a task that was sent by us.
+
+        Returns the key of the entry that it stands for from now on, if there is one.
+        """
         after = change.after
-        if not after.attempts or isinstance(change.event, Running):
-            return
+        if not after.attempts or isinstance(change.event, Running) or _left_alone(change):
+            return None
         row = row_of(change, spent=spent, reserved=reserved, wall=self._wall())
         if isinstance(change.event, Sent) and after.key not in self._entered:
             assert after.request is not None  # noqa: S101 - what is sent has one
@@ -123,10 +133,26 @@ class Journal:
             row["digest"] = after.request.digest
             self._entered.add(after.key)
         self._put(row)
+        return self._stand_in(change) if after.key in self._again else None
+
+    def _stand_in(self, change: Change) -> Key | None:
+        """Let one of two entries of an item count; return the old one when that is settled."""
+        key, state = change.after.key, change.after.state
+        entry, again = self._again[key]
+        if isinstance(change.event, Sent):
+            self._put({**entry, "state": state.name, "replaced": 0})
+        elif state is TaskState.QUEUED:
+            self._put({"id": key, "replaced": 1})
+        else:
+            del self._again[key]
+            return again
+        self._put({"id": again, "replaced": int(state is not TaskState.QUEUED)})
+        return None
 
     def forget(self, key: Key) -> None:
         """Note no more of a task that is over or was withdrawn."""
         self._entered.discard(key)
+        self._again.pop(key, None)
 
     def collected(self, key: Key, path: Path | None) -> None:
         """Note that somebody has the picture of a task."""
@@ -153,13 +179,13 @@ class Journal:
         for group in (self._now, self._next):
             if key in group.rows:
                 await group.done.wait()
-        if key in self._unwritten:
+        if key in self._unwritten or self._writer.done():
             self.check()
 
     async def flush(self) -> None:
         """Wait until everything that was noted is on disk, or cannot be."""
         for group in (self._now, self._next):
-            if group.rows:
+            if group.rows and not self._writer.done():
                 await group.done.wait()
 
     def check(self) -> None:
@@ -214,7 +240,7 @@ class Journal:
         if not rows:
             return
         try:
-            await self.store.write(rows, sealed=any(row.get("state") in _AWAITED for row in rows))
+            await self.store.write(rows, sealed=any(map(_awaited, rows)))
         except JournalError:
             raise
         except Exception as error:
@@ -226,6 +252,13 @@ class Journal:
             self.error = error
             log.error("%s: nothing new is sent, and what runs is followed", error.message)
         self.store.free()
+
+    def _cut_off(self, _: asyncio.Task[None]) -> None:
+        """Let nobody wait for a writer that the event loop's end has cancelled."""
+        if not self._closing:
+            self.error = JournalError("The journal's writer was cancelled")
+            for group in (self._now, self._next):
+                group.done.set()
 
     async def close(self) -> None:
         """Write what is left and give the file free."""
@@ -243,6 +276,18 @@ class Journal:
         if not self._unwritten:
             self.store.free()
         await self.store.close()
+
+
+def _awaited(row: Row) -> bool:
+    """Say whether somebody waits for a row: before an attempt, or before its id is handed out."""
+    return row.get("state") == TaskState.SENDING.name or "task_id" in row
+
+
+def _left_alone(change: Change) -> bool:
+    """Say whether a task only lost its follower: for the journal it goes on."""
+    return isinstance(change.event, Abandoned) and isinstance(
+        change.event.error, SessionClosedError
+    )
 
 
 _UNSENT = frozenset({TaskState.QUEUED.name, TaskState.SENDING.name})

@@ -88,14 +88,17 @@ class Memory:
         await self._check_origin()
         await self._check_account(account.stand_in(key))
         self._store.put_aside()
-        keep = self.engine.settings.keep
-        if keep is not None:
-            await self._store.forget(_FINISHED, time.time() - keep * _DAY)
+        await self._forget()
         tasks = self.engine.tasks
         [[last_id]] = await self._store.read("SELECT coalesce(max(id), 0) FROM items")
         tasks.registry.last_key = int(str(last_id))
-        await self._count_money()
+        await self._count_money("true")
         await self._load_uncertain()
+
+    async def _forget(self) -> None:
+        keep = self.engine.settings.keep
+        if keep is not None:
+            await self._store.forget(_FINISHED, time.time() - keep * _DAY)
 
     async def _check_origin(self) -> None:
         origin = account.origin(self.engine.settings.base_url)
@@ -112,26 +115,26 @@ class Memory:
         sender, base_url = self.engine.sender, self.engine.settings.base_url
         known = await self._store.fact("account")
         user = await account.user(sender, base_url)
-        if known is None or (known == stand_in and user is not None):
+        empty = not await self._store.read("SELECT 1 FROM items LIMIT 1")
+        if known is None or empty or (known == stand_in and user is not None):
             await self._store.note("account", user or stand_in)
             return
         if user is None and known.startswith("user"):
             # It was readable once: be patient, and let out why it is not now.
-            user = f"user {(await account.account(sender, base_url)).user_id}"
+            user = await account.patient_user(sender, base_url)
         if known not in {user, stand_in}:
             raise JournalError(
                 f"The journal {self._store.path} belongs to another account",
                 hint="Use that account's key, or a journal of its own for each account.",
             )
 
-    async def _count_money(self) -> None:
+    async def _count_money(self, which: str) -> None:
         rows = await self._store.read(
-            "SELECT spent, reserved, count(*) FROM items GROUP BY spent, reserved"
+            f"SELECT spent, reserved, count(*) FROM items WHERE {which} "  # noqa: S608 - our own words
+            "GROUP BY spent, reserved"
         )
         sums = ((Decimal(str(a or 0)) + Decimal(str(b or 0))) * int(str(n)) for a, b, n in rows)
-        self.engine.tasks.till.budget.earlier = sum(
-            sums, Decimal(await self._store.fact("forgotten") or 0)
-        )
+        self.engine.tasks.till.budget.earlier = sum(sums, await self._store.forgotten())
 
     async def _load_uncertain(self) -> None:
         now = self.engine.loop.time()
@@ -151,14 +154,14 @@ class Memory:
             await self._adopt()
         now, timeouts = self.engine.loop.time(), self.engine.settings.timeouts
         return [
-            self.engine.tasks.restore(entry.record(now), timeouts)
+            self.engine.tasks.restore(entry.record(now), timeouts, entry.spent)
             async for entry in self._store.entries(_OWED)
         ]
 
     async def _adopt(self) -> None:
-        registry = self.engine.tasks.registry
-        registry.last_key = await adoption.adopt(self._store, registry.last_key)
-        await self._count_money()
+        await adoption.adopt(self._store, self.engine.tasks.registry.new_key)
+        await self._forget()
+        await self._count_money("source IS NOT NULL")  # what is our own counts already
         await self._load_uncertain()
 
     # -- named runs --------------------------------------------------------------------------
@@ -169,8 +172,8 @@ class Memory:
         Raises:
             ConfigurationError: it is no name, or the journal is no single file.
         """
-        if not isinstance(name, str) or not name.strip():
-            raise ConfigurationError(f"run must be a name, not {name!r}")
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            raise ConfigurationError(f"run must be a name in printable words, not {name!r}")
         if self._in_folder:
             raise ConfigurationError(
                 "A named run needs a journal in one file, not a folder of them",

@@ -110,13 +110,13 @@ class BatchProgress:
     failed: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(eq=False)
 class Item:
-    """One item of the source, and what was made of it.
+    """One item of the source, and what was made of it so far.
 
     Attributes:
-        index: its place in the source. number: as its outcome has it.
-        item: as it was given. request: what was made of it.
+        index: its place in the source. item: as it was given.
+        number: as its outcome has it, 0 while it has none. request: what was made of it.
         place: where its picture is to go.
         key: what the journal knows it by, where it is to be bought.
         known: what the journal has of it, where it is not.
@@ -124,8 +124,8 @@ class Item:
     """
 
     index: int
-    number: int
     item: object
+    number: int = 0
     request: GenerateRequest | None = None
     place: Path | None = None
     key: Key | None = None
@@ -135,10 +135,8 @@ class Item:
     @property
     def saved(self) -> Path | None:
         """Where its picture lies already."""
-        known = self.known
-        if known is None or not known.collected or known.path is None:
-            return None
-        return known.path if known.path.is_file() else None
+        path = self.known.path if self.known is not None and self.known.collected else None
+        return path if path is not None and path.is_file() else None
 
     @property
     def asked(self) -> GenerateRequest:
@@ -202,6 +200,14 @@ def refused_of(entry: Item, error: FluxFlexError) -> Outcome:
         request=entry.request,
         error=error,
     )
+
+
+async def saved_or_why(image: GeneratedImage, place: Path | None) -> Path | FluxFlexError:
+    """Save a picture; what went wrong is the item's, so it is returned."""
+    try:
+        return await image.save(place or ".")
+    except FluxFlexError as error:
+        return error
 
 
 def stops(error: FluxFlexError) -> bool:

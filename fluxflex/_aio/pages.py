@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import attrs
-
 from fluxflex._aio.entry import JournalEntry
 from fluxflex._aio.journal import Membership
 from fluxflex._aio.memory import Memory
@@ -24,15 +22,19 @@ class Pages:
     def leave(self) -> None:
         """End it."""
 
-    async def find(self, entry: Item, save_to: SaveTo | None) -> Item:
-        """Return the item with its number, its place and what the journal knows of it."""
-        if save_to is None:
-            return entry
-        return attrs.evolve(entry, place=place_of(save_to, entry.number, entry.asked))
+    def count(self, entry: Item) -> None:
+        """Give an item its number, where nothing is known of it."""
+        entry.number = entry.index + 1
 
-    def unfit(self, entry: Item) -> Item:
-        """Return an item that is no request, with its number."""
-        return entry
+    async def find(self, entry: Item, save_to: SaveTo | None) -> None:
+        """Give an item its number and its place, and what the journal knows of it.
+
+        Raises:
+            ConfigurationError: `save_to` gave no path.
+        """
+        self.count(entry)
+        if save_to is not None:
+            entry.place = place_of(save_to, entry.number, entry.asked)
 
 
 class RunPages(Pages):
@@ -68,8 +70,8 @@ class RunPages(Pages):
         if self._run is not None:
             self._memory.leave_run(self._run)
 
-    async def find(self, entry: Item, save_to: SaveTo | None) -> Item:
-        """Return the item with its number, its place and what the journal knows of it.
+    async def find(self, entry: Item, save_to: SaveTo | None) -> None:
+        """Give an item its number and its place, and what the journal knows of it.
 
         An item that is to be bought is entered in the journal: its number is given.
 
@@ -78,34 +80,34 @@ class RunPages(Pages):
             ConfigurationError: `save_to` gave no path.
         """
         match = await self._opened.match(entry.asked.digest)
-        known, place = match.entry, None
+        known, entry.number = match.entry, match.number
         if save_to is not None:
             kept = None if known is None else known.path
-            place = kept or place_of(save_to, match.number, entry.asked)
-        entry = attrs.evolve(entry, number=match.number, place=place)
+            entry.place = kept or place_of(save_to, match.number, entry.asked)
         if known is None or known.state in self._bought:
-            return attrs.evolve(entry, key=self._enter(entry, known, keep=callable(save_to)))
-        return attrs.evolve(entry, known=known)
+            self._enter(entry, known, keep=callable(save_to))
+        else:
+            entry.known = known
 
-    def unfit(self, entry: Item) -> Item:
-        """Return an item that is no request, with its number."""
-        return attrs.evolve(entry, number=self._opened.new_number())
+    def count(self, entry: Item) -> None:
+        """Give an item its number, where nothing is known of it."""
+        entry.number = self._opened.new_number()
 
     @property
     def _opened(self) -> Run:
         assert self._run is not None  # noqa: S101 - a batch enters before it reads
         return self._run
 
-    def _enter(self, entry: Item, known: JournalEntry | None, *, keep: bool) -> int:
-        """Note an item that is to be bought, and return its key."""
-        fresh = known is None or known.state is not TaskState.QUEUED
-        key = self._tasks.registry.new_key() if fresh or known is None else known.id
-        again = known.id if fresh and known is not None else None
-        if again is not None:
-            self._tasks.uncertain.pop(again, None)
+    def _enter(self, entry: Item, known: JournalEntry | None, *, keep: bool) -> None:
+        """Note an item that is to be bought, and give it its key."""
+        again = None
+        if known is not None and known.state is TaskState.QUEUED:
+            entry.key = known.id
+        else:
+            entry.key = self._tasks.registry.new_key()
+            again = None if known is None else known.id
         place = entry.place if keep else None
         assert self._tasks.journal is not None  # noqa: S101 - a run has one
         self._tasks.journal.enter(
-            key, entry.asked, Membership(self._name, entry.number, place, again)
+            entry.key, entry.asked, Membership(self._name, entry.number, place, again)
         )
-        return key

@@ -10,10 +10,12 @@ from pathlib import Path
 
 # Put aside while there is room, so that what was paid for can be written when there is none.
 RESERVE = 512 * 1024
+# The head of an SQLite file, as its documentation has it.
+_HEAD, _MAGIC, _ID = 100, b"SQLite format 3\0", slice(68, 72)
 
 
 def make(path: Path) -> None:
-    """Make the file, or take the one there is, for nobody else to read: it holds prompts.
+    """Make the file where there is none.
 
     Raises:
         OSError: it cannot be made.
@@ -21,6 +23,22 @@ def make(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _opened(path, os.O_CREAT):
         pass
+
+
+def is_new(path: Path) -> bool:
+    """Say whether nothing was written to a file yet."""
+    return path.stat().st_size == 0
+
+
+def is_ours(path: Path, application_id: int) -> bool:
+    """Say whether a file is a database of this program, without touching it."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    return head.startswith(_MAGIC) and head[_ID] == application_id.to_bytes(4)
+
+
+def close_to_others(path: Path) -> None:
+    """Let nobody else read the file: it holds prompts."""
     with contextlib.suppress(OSError):  # somebody else's, or a file system without modes
         path.chmod(0o600)
 

@@ -14,11 +14,14 @@ from collections import deque
 import attrs
 
 from fluxflex._aio.entry import JournalEntry
+from fluxflex._aio.schema import LAST_NUMBER
 from fluxflex._aio.store import Store
 
 # How many entries one look into the file may bring.
 _LONGEST = 512
 _HEX, _BITS = 16, 16
+# The sign keeps SQLite from the index by runs, which would sort the whole run each time.
+_FROM = "+run = ? AND id >= ?"
 
 
 @attrs.frozen
@@ -66,6 +69,7 @@ class Run:
             "WHERE run = ? AND replaced IS NOT 1 ORDER BY digest, number",
             (self.name,),
         )
+        self._last_number = int(await self._store.fact(LAST_NUMBER + self.name) or 0)
         for digest, entry_id, number in rows:
             assert isinstance(entry_id, int)  # noqa: S101 - as the schema has it
             assert isinstance(number, int)  # noqa: S101 - as above
@@ -109,7 +113,7 @@ class Run:
             in_order = not self._ahead
             self._stretch = min(_LONGEST, self._stretch * 2) if in_order else 1
             self._ahead = deque(
-                await self._store.stretch(self._stretch, "run = ? AND id >= ?", self.name, entry_id)
+                await self._store.stretch(self._stretch, _FROM, self.name, entry_id)
             )
         return self._ahead.popleft() if self._ahead else None
 

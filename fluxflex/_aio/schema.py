@@ -44,7 +44,7 @@ PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
     "wal_autocheckpoint=512",
-    "secure_delete=FAST",
+    "secure_delete=ON",
 )
 
 WRITTEN = (*COLUMNS, "source")
@@ -61,6 +61,14 @@ TAKE_OVER = f"INSERT OR IGNORE INTO items ({_NAMES}) SELECT {_VALUES} FROM json_
 SEAL = (
     "INSERT INTO facts VALUES ('seal', 1) "
     "ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
+)
+# The money of entries that were removed, and the last number of each run, are facts.
+FORGOTTEN = "forgotten"
+LAST_NUMBER = "last number of "
+LAST_NUMBERS = (
+    f"INSERT OR REPLACE INTO facts SELECT '{LAST_NUMBER}' || run, max(max(number), "  # noqa: S608 - our own names
+    f"coalesce((SELECT value FROM facts WHERE name = '{LAST_NUMBER}' || run), 0)) "
+    "FROM items WHERE run IS NOT NULL GROUP BY run"
 )
 LEFT_UNCERTAIN = (
     "UPDATE items SET state = 'UNCERTAIN', error = json_set(?, '$.sent_at', sent_at) "

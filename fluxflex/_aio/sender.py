@@ -220,7 +220,9 @@ class Sender:
                     paid_again = True
                 desk.tell(key, Sent())
                 await desk.written(key)
-                desk.admit()  # the session may have taken its leave meanwhile
+                # Writing takes its time: the session may have taken its leave meanwhile.
+                desk.admit()
+                course.admit(asyncio.get_running_loop().time())
             except BaseException:
                 if paid_again:
                     desk.refund(key)

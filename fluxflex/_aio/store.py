@@ -19,6 +19,8 @@ from fluxflex._aio import room
 from fluxflex._aio.entry import COLUMNS, JournalEntry, Row, entry_of, error_text
 from fluxflex._aio.schema import (
     APPLICATION_ID,
+    FORGOTTEN,
+    LAST_NUMBERS,
     LEFT_UNCERTAIN,
     MIGRATIONS,
     PRAGMAS,
@@ -65,10 +67,17 @@ class Store:
                 room.make(path)
             elif not room.exists(path):
                 raise JournalError(f"There is no journal {path}", hint="Name another file.")
+            new = room.is_new(path)
+            if not new and not room.is_ours(path, APPLICATION_ID):
+                raise _none(path)
+            room.close_to_others(path)
             connection = await connect(path, isolation_level=None, timeout=0)
         store = cls(connection, path)
         try:
             with _told(path):
+                if new:
+                    # First of all: by it the file is known, whatever happens next.
+                    await store.fetch(f"PRAGMA application_id = {APPLICATION_ID}")
                 await store._prepare(checked=torn)
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -93,11 +102,7 @@ class Store:
         await self.fetch("COMMIT")
 
     async def _migrate(self) -> None:
-        application = await self._number("PRAGMA application_id")
         version = await self._number("PRAGMA user_version")
-        tables = await self._number("SELECT count(*) FROM sqlite_schema")
-        if application != APPLICATION_ID and (application or version or tables):
-            raise _none(self.path)
         if version > len(MIGRATIONS):
             raise JournalError(
                 f"The journal {self.path} was written by a newer version of fluxflex",
@@ -107,7 +112,6 @@ class Store:
             for statement in filter(str.strip, script.split(";")):
                 await self.fetch(statement)
         if version < len(MIGRATIONS):
-            await self.fetch(f"PRAGMA application_id = {APPLICATION_ID}")
             await self.fetch(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     async def _check(self) -> None:
@@ -215,18 +219,34 @@ class Store:
             return
         money = sum((Decimal(str(a or 0)) + Decimal(str(b or 0)) for a, b in rows), Decimal(0))
         with _told(self.path):
-            await self.note("forgotten", str(Decimal(await self.fact("forgotten") or 0) + money))
+            await self.note(FORGOTTEN, str(Decimal(await self.fact(FORGOTTEN) or 0) + money))
+            await self.fetch(LAST_NUMBERS)
             await self.fetch(f"DELETE FROM items WHERE {which}", {"then": then})  # noqa: S608 - as above
             await self.fetch("PRAGMA wal_checkpoint(TRUNCATE)")  # the log still has their prompts
 
+    async def forgotten(self) -> Decimal:
+        """Return the money of entries that were removed, in USD."""
+        return sum((Decimal(value) for _, value in await self.facts(FORGOTTEN)), Decimal(0))
+
+    async def facts(self, beginning: str) -> list[tuple[str, str]]:
+        """Return what is noted about the file under names that begin so.
+
+        Raises:
+            JournalError: it cannot be read.
+        """
+        rows = await self.read(
+            "SELECT name, value FROM facts WHERE name LIKE ?", (f"{beginning}%",)
+        )
+        return [(str(name), str(value)) for name, value in rows]
+
     async def fact(self, name: str) -> str | None:
         """Return what is noted about the file itself."""
-        rows = await self.fetch("SELECT value FROM facts WHERE name = ?", (name,))
+        rows = await self.read("SELECT value FROM facts WHERE name = ?", (name,))
         return str(rows[0][0]) if rows else None
 
     async def note(self, name: str, value: str) -> None:
         """Note something about the file itself."""
-        await self.fetch("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+        await self.change("INSERT OR REPLACE INTO facts VALUES (?, ?)", name, value)
 
     async def close(self) -> None:
         """Put everything into the one file, and give it free."""

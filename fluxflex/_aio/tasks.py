@@ -11,6 +11,7 @@ import functools
 import logging
 import weakref
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Protocol
 
 from fluxflex._aio.handle import TaskHandle
@@ -112,23 +113,30 @@ class Tasks:
         self.tell(handle.key, Attached(task_id))
         return handle
 
-    def restore(self, record: TaskRecord, timeouts: Timeouts) -> TaskHandle:
+    def restore(self, record: TaskRecord, timeouts: Timeouts, counted: Decimal) -> TaskHandle:
         """Take up a task as the journal knows it; what the provider has not finished is followed.
 
         The handle that there is, where the task is known.
+
+        Args:
+            record: as the journal has it.
+            timeouts: how long it is followed.
+            counted: USD that the journal counted for it.
         """
         key = record.key if record.task_id is None else self.registry.find(record.task_id)
         handle = self.handle(record.key if key is None else key)
         if handle is not None:
+            if handle.state.over and not record.state.over and record.task_id is not None:
+                self.tell(handle.key, Attached(record.task_id))  # it was given up
             return handle
         handle = TaskHandle(self, record, timeouts.task)
         if record.state.over:
-            self._ended[record.key] = handle
             return handle
         self.slots.overdraw()
         self.registry.restore(record)
         self._handles[record.key] = handle
         self.tally.resumed()
+        self.till.recall(record.key, counted)
         self.watch.follow(record.key, self._now() + timeouts.task)
         return handle
 
@@ -149,7 +157,12 @@ class Tasks:
 
     def handles(self) -> list[TaskHandle]:
         """Return the handles of all tasks that are followed."""
-        return [handle for handle in self._handles.values() if handle.task_id is not None]
+        waits = frozenset() if self.journal is None else self.journal.waiting
+        return [
+            handle
+            for key, handle in self._handles.items()
+            if handle.task_id is not None and key not in waits
+        ]
 
     # -- the one door ------------------------------------------------------------------------
 
@@ -190,7 +203,9 @@ class Tasks:
             self.uncertain.pop(key, None)
         if self.journal is not None:
             spent, reserved = self.till.told(change), self.till.budget.held(key)
-            self.journal.note(change, spent=spent, reserved=reserved)
+            again = self.journal.note(change, spent=spent, reserved=reserved)
+            if again is not None:
+                self.uncertain.pop(again, None)
             if change.ends:
                 self.journal.forget(key)
 

@@ -40,10 +40,11 @@ class TaskState(enum.Enum):
     @property
     def over(self) -> bool:
         """Whether we follow it no more."""
-        return self not in _FOLLOWED
+        return self._value_ not in _FOLLOWED
 
 
-_FOLLOWED = frozenset({TaskState.QUEUED, TaskState.SENDING, TaskState.RUNNING})
+# By their words: the hash of a member is a Python call, and this is asked at every step.
+_FOLLOWED = frozenset({"queued", "sending", "running"})
 
 
 @attrs.frozen

@@ -57,6 +57,7 @@ class Registry:
 
     def restore(self, record: TaskRecord) -> TaskRecord:
         """Enter a task that is followed, as it was known before, and return its record."""
+        self._ended.pop(record.key, None)
         self._live[record.key] = record
         if record.task_id is not None:
             self._by_id[record.task_id] = record.key

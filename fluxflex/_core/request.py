@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from fluxflex._core import jsonlib
 from fluxflex.errors import ConfigurationError, Fault, InvalidRequestError
 
 MAX_IMAGE_URLS = 10
@@ -179,7 +180,7 @@ class GenerateRequest:
     )
 
     def __attrs_post_init__(self) -> None:
-        faults = faults_of({name: getattr(self, name) for name in RULES})
+        faults = faults_of(self._set())
         if faults:
             raise InvalidRequestError(faults)
 
@@ -197,13 +198,12 @@ class GenerateRequest:
         ]
         if "prompt" not in values:
             faults.append(Fault("prompt", "is missing"))
-        known = {name: value for name, value in values.items() if name in RULES}
-        if "image_urls" in known:
-            known["image_urls"] = _as_tuple(known["image_urls"])
-        faults.extend(faults_of(known))
         if faults:
-            raise InvalidRequestError(faults)
-        return cls(**known)  # type: ignore[arg-type]  # faults_of has just checked each of them
+            known = {name: value for name, value in values.items() if name in RULES}
+            if "image_urls" in known:
+                known["image_urls"] = _as_tuple(known["image_urls"])
+            raise InvalidRequestError([*faults, *faults_of(known)])
+        return cls(**values)  # type: ignore[arg-type]  # each is checked as it is made
 
     @property
     def digest(self) -> str:
@@ -211,23 +211,33 @@ class GenerateRequest:
 
         `metadata` and `callback_url` do not count: they change nothing about it.
         """
-        values = self.to_dict()
-        content = {name: values[name] for name in sorted(values) if name not in _ABOUT}
+        values = self._set()
         if self.cfg is not None:
-            content["cfg"] = float(self.cfg)  # 4 and 4.0 are equal
-        text = json.dumps(content, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+            values["cfg"] = float(self.cfg)  # 4 and 4.0 are equal
+        content = {name: values[name] for name in _CONTENT if name in values}
+        return hashlib.sha256(jsonlib.dumps(content)).hexdigest()[:32]
 
     def to_dict(self) -> dict[str, object]:
         """Return what is set, as plain JSON values."""
-        values = attrs.asdict(self, recurse=False)
-        values["image_urls"] = list(self.image_urls)
-        defaults = {"image_urls": [], "aspect_ratio": "auto", "quality": "1K"}
+        values = self._set()
+        if self.image_urls:
+            values["image_urls"] = list(self.image_urls)
+        return values
+
+    def _set(self) -> dict[str, object]:
+        """Return the fields that differ from their defaults."""
         return {
             name: value
-            for name, value in values.items()
-            if value is not None and value != defaults.get(name)
+            for name, default in _DEFAULTS.items()
+            if (value := getattr(self, name)) != default
         }
+
+
+_DEFAULTS: Mapping[str, object] = {
+    field.name: field.default for field in attrs.fields(GenerateRequest)
+}
+# In one order for ever: a field that comes later must not change the digests of today.
+_CONTENT = sorted(name for name in _DEFAULTS if name not in _ABOUT)
 
 
 def as_request(

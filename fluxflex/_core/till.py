@@ -33,6 +33,7 @@ class Till:
         self._prices = prices
         self._setting = setting
         self._quotes: dict[Hashable, Decimal] = {}
+        self._counted: dict[Key, Decimal] = {}
 
     def __repr__(self) -> str:
         return repr(self.budget)
@@ -70,6 +71,10 @@ class Till:
         self.budget.keep(key)
         self.reserve(key, request)
 
+    def recall(self, key: Key, counted: Decimal) -> None:
+        """Take up a task that was counted before, at another price perhaps."""
+        self._counted[key] = counted
+
     def release(self, key: Key) -> None:
         """Give back what was set aside for an attempt that was not accepted."""
         self.budget.release(key)
@@ -83,7 +88,10 @@ class Till:
             self.budget.spend(after.key)
         request = after.request if after.attempts else None  # bought by us
         if isinstance(event, Completed) and event.cost is not None and request is not None:
-            self.budget.correct(self.price(request) or _NOTHING, event.cost)
+            counted = self._counted.get(after.key, self.price(request) or _NOTHING)
+            self.budget.correct(counted, event.cost)
+        if change.ends:
+            self._counted.pop(after.key, None)
 
     def told(self, change: Change) -> Decimal | None:
         """Return what a step tells of a task's cost in USD; `None` where it tells nothing new."""
