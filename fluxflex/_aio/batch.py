@@ -12,8 +12,9 @@ import functools
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
+
+import attrs
 
 from fluxflex._aio.engine import Engine
 from fluxflex._aio.entry import JournalEntry
@@ -28,6 +29,7 @@ from fluxflex._aio.outcome import (
     items_of,
     outcome_of,
     refused_of,
+    replayed_of,
     saved_or_why,
     stopped_early,
     stops,
@@ -68,7 +70,7 @@ class Batch:
         self._ahead = engine.tasks.slots.ceiling * (2 if ordered else 1)
         self._outcomes = Outbox(ordered=ordered)
         self._sending: dict[asyncio.Task[None], TaskHandle] = {}
-        self._to_save: deque[tuple[Item, TaskHandle]] = deque()
+        self._to_save: deque[tuple[Item, Outcome]] = deque()
         self._running = self._saving = self._read = self._ok = self._failed = 0
         self._reader: asyncio.Task[None] | None = None
         self._stop: FluxFlexError | None = None
@@ -102,19 +104,14 @@ class Batch:
         self._reader.add_done_callback(lambda _: self._moved.set())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         """Stop reading, drop what was not sent, and do not wait for what was."""
         self._left = True
         if self._reader is not None:
             self._reader.cancel()
         self._drop_unsent()
         self._leave_pages()
-        for task_id in (h.task_id for _, h in self._to_save):
+        for task_id in (outcome.task_id for _, outcome in self._to_save):
             self._tasks.tally.uncollected(task_id)
         for task_id in self._outcomes.unread():
             self._tasks.tally.uncollected(task_id)
@@ -236,11 +233,12 @@ class Batch:
         task.add_done_callback(functools.partial(self._sent, entry))
 
     def _recall(self, entry: Item, known: JournalEntry) -> None:
-        """Tell how an item ended, or follow it, as the journal knows it."""
+        """Follow an item that the journal has as accepted, or tell how it ended."""
+        if not known.unfinished:
+            self._ended(entry, replayed_of(entry, known, self._tasks.downloads))
+            return
         record = known.record(self._engine.loop.time(), entry.request)
-        handle = self._tasks.restore(record, self._timeouts, known.spent)
-        entry.replayed = handle.state.over
-        self._follow(entry, handle)
+        self._follow(entry, self._tasks.restore(record, self._timeouts, known.spent))
 
     # -- one item ----------------------------------------------------------------------------
 
@@ -289,30 +287,33 @@ class Batch:
         self._give(refused_of(entry, error))
 
     def _over(self, entry: Item, handle: TaskHandle) -> None:
-        """Take an item whose task is over: save its picture, or give its outcome."""
+        """Take an item whose task is over."""
+        if not self._left:
+            self._ended(entry, outcome_of(entry, handle))
+            return
         self._running -= 1
-        saved, made = entry.saved, handle.state is TaskState.COMPLETED
-        if self._left:
-            if made and saved is None:
-                self._tasks.tally.uncollected(handle.task_id)
-        elif made and saved is None and self._save_to is not None:
-            self._to_save.append((entry, handle))
+        if handle.state is TaskState.COMPLETED:
+            self._tasks.tally.uncollected(handle.task_id)
+
+    def _ended(self, entry: Item, outcome: Outcome) -> None:
+        """Save the picture of an item, or give its outcome."""
+        self._running -= 1
+        if outcome.ok and outcome.path is None and self._save_to is not None:
+            self._to_save.append((entry, outcome))
             self._go_on()
         else:
-            self._give(outcome_of(entry, handle, path=saved))
+            self._give(outcome)
 
-    def _save(self, entry: Item, handle: TaskHandle) -> None:
+    def _save(self, entry: Item, outcome: Outcome) -> None:
         self._saving += 1
-        task = self._engine.crew.work(saved_or_why(handle.result(), entry.place))
-        task.add_done_callback(functools.partial(self._saved, entry, handle))
+        task = self._engine.crew.work(saved_or_why(outcome.image, entry.place))
+        task.add_done_callback(functools.partial(self._saved, outcome))
 
-    def _saved(
-        self, entry: Item, handle: TaskHandle, task: asyncio.Task[Path | FluxFlexError]
-    ) -> None:
+    def _saved(self, outcome: Outcome, task: asyncio.Task[Path | FluxFlexError]) -> None:
         self._saving -= 1
-        saved = closed_early(handle.task_id) if task.cancelled() else task.result()
+        saved = closed_early(outcome.task_id) if task.cancelled() else task.result()
         path, error = (saved, None) if isinstance(saved, Path) else (None, saved)
-        self._give(outcome_of(entry, handle, path=path, error=error))
+        self._give(attrs.evolve(outcome, path=path, error=error))
 
     # -- what follows ------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ are JSON. Nothing is kept that is not needed: no key, no callback address with i
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -130,9 +131,11 @@ class JournalEntry:
             return None
         values = _loaded(self._result)
         cost, urls, raw = values.get("cost"), values.get("urls"), values.get("raw")
+        if not urls or not isinstance(urls, list):
+            raise _damaged()
         return Completed(
             self.task_id,
-            tuple(urls) if isinstance(urls, list) else (),
+            tuple(urls),
             None if cost is None else Decimal(str(cost)),
             raw if isinstance(raw, dict) else {},
         )
@@ -264,10 +267,19 @@ def _loaded(text: str) -> Row:
     try:
         values = jsonlib.loads(text.encode())
     except ValueError:
-        values = None
+        values = _loaded_slowly(text)
     if not isinstance(values, dict):
         raise _damaged()
     return values
+
+
+def _loaded_slowly(text: str) -> object:
+    """Read what only the plain reader takes: an integer of more than 64 bits, say."""
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value
 
 
 def _damaged() -> JournalError:

@@ -22,7 +22,7 @@ import attrs
 
 from fluxflex._aio.pictures import suffix_of, write
 from fluxflex._aio.transport import AiohttpTransport, Transport
-from fluxflex._core.exchange import Call, Intent, Redirects, Reply, Unanswered
+from fluxflex._core.exchange import Call, Intent, Phase, Redirects, Reply, Unanswered
 from fluxflex._core.lifecycle import Key
 from fluxflex._core.request import GenerateRequest
 from fluxflex._core.retry import RetryPolicy, parse_retry_after
@@ -83,8 +83,7 @@ class Downloads:
             transfer = _Transfer(url, task_id)
             for attempt in range(1, _MOST_TRIES + 1):
                 got = await self._transport.send(transfer.call(), timeout=_SECONDS)
-                if isinstance(got, Reply) and got.status in _EXPIRED and transfer.fresh:
-                    await self._ask_once_more(transfer)
+                if transfer.fresh and _stale(got) and await self._moved(transfer, got):
                     continue
                 if transfer.take(got):
                     return transfer.content
@@ -99,12 +98,25 @@ class Downloads:
         if self._collected is not None and key is not None and self.here:
             self._collected(key, path)
 
-    async def _ask_once_more(self, transfer: _Transfer) -> None:
+    async def _moved(self, transfer: _Transfer, got: Reply | Unanswered) -> bool:
+        """Ask the provider once more where a picture lies; true where that is news.
+
+        Raises:
+            DownloadError: the URL has expired, and there is no other.
+        """
         transfer.fresh = False
         urls = await self._refresh(transfer.task_id) if self._refresh else ()
-        if not urls:
+        if isinstance(got, Reply) and not urls:
             raise transfer.error("its URL has expired")
+        if isinstance(got, Unanswered) and (not urls or urls[0] == transfer.url):
+            return False  # only the network, perhaps
         transfer.start_over(urls[0])
+        return True
+
+
+def _stale(got: Reply | Unanswered) -> bool:
+    """Say whether a picture may lie elsewhere by now: its URL has expired, or its host is gone."""
+    return got.status in _EXPIRED if isinstance(got, Reply) else got.phase is Phase.NEVER_SENT
 
 
 @attrs.define

@@ -224,6 +224,7 @@ class Journal:
             await self._save(self._unwritten.values())
         except JournalError as error:
             self._failed(error)
+            await self.store.shrink()
             # An intent that cannot be written is never sent, so the room is for the others.
             paid = [row for row in self._unwritten.values() if row.get("state") not in _UNSENT]
             try:
@@ -251,7 +252,6 @@ class Journal:
         if self.error is None:
             self.error = error
             log.error("%s: nothing new is sent, and what runs is followed", error.message)
-        self.store.free()
 
     def _cut_off(self, _: asyncio.Task[None]) -> None:
         """Let nobody wait for a writer that the event loop's end has cancelled."""

@@ -85,8 +85,10 @@ class Memory:
         return self
 
     async def _begin(self, key: str) -> None:
-        await self._check_origin()
-        await self._check_account(account.stand_in(key))
+        # A file in which nothing stands yet belongs to whoever comes.
+        empty = not await self._store.read("SELECT 1 FROM items LIMIT 1")
+        await self._check_origin(empty=empty)
+        await self._check_account(account.stand_in(key), empty=empty)
         self._store.put_aside()
         await self._forget()
         tasks = self.engine.tasks
@@ -100,10 +102,10 @@ class Memory:
         if keep is not None:
             await self._store.forget(_FINISHED, time.time() - keep * _DAY)
 
-    async def _check_origin(self) -> None:
+    async def _check_origin(self, *, empty: bool) -> None:
         origin = account.origin(self.engine.settings.base_url)
         known = await self._store.fact("origin")
-        if known is None:
+        if known is None or empty:
             await self._store.note("origin", origin)
         elif known != origin:
             raise JournalError(
@@ -111,11 +113,10 @@ class Memory:
                 hint="Use a journal of its own for each address.",
             )
 
-    async def _check_account(self, stand_in: str) -> None:
+    async def _check_account(self, stand_in: str, *, empty: bool) -> None:
         sender, base_url = self.engine.sender, self.engine.settings.base_url
         known = await self._store.fact("account")
         user = await account.user(sender, base_url)
-        empty = not await self._store.read("SELECT 1 FROM items LIMIT 1")
         if known is None or empty or (known == stand_in and user is not None):
             await self._store.note("account", user or stand_in)
             return

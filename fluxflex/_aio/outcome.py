@@ -11,7 +11,7 @@ import attrs
 
 from fluxflex._aio.entry import JournalEntry
 from fluxflex._aio.handle import TaskHandle
-from fluxflex._aio.images import GeneratedImage
+from fluxflex._aio.images import Downloads, GeneratedImage
 from fluxflex._core.lifecycle import Key, TaskState
 from fluxflex._core.request import RULES, GenerateRequest, faults_of
 from fluxflex.errors import (
@@ -120,7 +120,6 @@ class Item:
         place: where its picture is to go.
         key: what the journal knows it by, where it is to be bought.
         known: what the journal has of it, where it is not.
-        replayed: whether its end was told from there.
     """
 
     index: int
@@ -130,13 +129,6 @@ class Item:
     place: Path | None = None
     key: Key | None = None
     known: JournalEntry | None = None
-    replayed: bool = False
-
-    @property
-    def saved(self) -> Path | None:
-        """Where its picture lies already."""
-        path = self.known.path if self.known is not None and self.known.collected else None
-        return path if path is not None and path.is_file() else None
 
     @property
     def asked(self) -> GenerateRequest:
@@ -157,22 +149,9 @@ async def items_of(
             yield item
 
 
-def outcome_of(
-    entry: Item,
-    handle: TaskHandle,
-    *,
-    path: Path | None = None,
-    error: FluxFlexError | None = None,
-) -> Outcome:
-    """Return the outcome of an item whose task is over.
-
-    Args:
-        entry: the item.
-        handle: its task's.
-        path: where its picture was saved.
-        error: why the picture was not saved.
-    """
-    image = None
+def outcome_of(entry: Item, handle: TaskHandle) -> Outcome:
+    """Return the outcome of an item whose task is over."""
+    image, error = None, None
     try:
         image = handle.result()
     except FluxFlexError as ended:
@@ -184,8 +163,40 @@ def outcome_of(
         state=handle.state,
         error=error,
         task_id=handle.task_id,
-        path=path,
-        replayed=entry.replayed,
+        number=entry.number,
+        image=image,
+    )
+
+
+def replayed_of(entry: Item, known: JournalEntry, downloads: Downloads) -> Outcome:
+    """Return the outcome of an item as the journal has it.
+
+    Raises:
+        JournalError: the entry cannot be read.
+    """
+    result, image, path = known.result, None, None
+    if result is not None:
+        image = GeneratedImage(
+            url=result.urls[0],
+            urls=result.urls,
+            task_id=known.task_id or "",
+            request=entry.request,
+            cost=known.spent,
+            elapsed=known.elapsed,
+            raw=result.raw,
+            downloads=downloads,
+            key=known.id,
+        )
+        path = known.path if known.collected else None
+    return Outcome(
+        index=entry.index,
+        item=entry.item,
+        request=entry.request,
+        state=known.state,
+        error=known.error,
+        task_id=known.task_id,
+        path=path if path is not None and path.is_file() else None,
+        replayed=True,
         number=entry.number,
         image=image,
     )

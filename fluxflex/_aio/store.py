@@ -8,6 +8,7 @@ seal and nothing else.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -266,6 +267,12 @@ class Store:
         """Give that room back."""
         room.free(self.path)
 
+    async def shrink(self) -> None:
+        """Give back all room that can be had: what was put aside, and that of the log."""
+        self.free()
+        with contextlib.suppress(sqlite3.Error):
+            await self.fetch("PRAGMA wal_checkpoint(TRUNCATE)")
+
 
 async def read_journal(path: str | os.PathLike[str]) -> AsyncIterator[JournalEntry]:
     """Read the entries of a journal that no session has open, in the order they were made.
@@ -296,6 +303,14 @@ def _none(path: Path) -> JournalError:
     return JournalError(f"{path} is no journal of fluxflex", hint="Name another file.")
 
 
+def _full(path: Path) -> JournalError:
+    return JournalError(
+        f"The journal {path} cannot be written: the disk is full",
+        hint="Make room, then run the same thing again: it carries on.",
+    )
+
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _IN_USE = "SQLITE_BUSY", "SQLITE_LOCKED"
 _MALFORMED = "the database is malformed"
 
@@ -308,6 +323,8 @@ def _told(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         raise _in_words(path, error) from error
     except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise _full(path) from error
         raise JournalError(
             f"The journal {path} cannot be written: {error.strerror or error}"
         ) from error
@@ -323,10 +340,7 @@ def _in_words(path: Path, error: sqlite3.Error) -> JournalError:
     if name == "SQLITE_NOTADB":
         return _none(path)
     if name == "SQLITE_FULL":
-        return JournalError(
-            f"The journal {path} cannot be written: the disk is full",
-            hint="Make room, then run the same thing again: it carries on.",
-        )
+        return _full(path)
     if name.startswith("SQLITE_CORRUPT") or str(error) == _MALFORMED:
         return JournalError(
             f"The journal {path} is damaged, so what it bought is not known for certain",

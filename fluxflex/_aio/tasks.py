@@ -123,14 +123,19 @@ class Tasks:
             timeouts: how long it is followed.
             counted: USD that the journal counted for it.
         """
-        key = record.key if record.task_id is None else self.registry.find(record.task_id)
-        handle = self.handle(record.key if key is None else key)
+        found = None if record.task_id is None else self.registry.find(record.task_id)
+        key = record.key if found is None else found
+        handle, known = self.handle(key), self.registry.get(key)
+        if handle is None and known is not None:
+            handle = self._ended[key] = TaskHandle(self, known, timeouts.task)
         if handle is not None:
-            if handle.state.over and not record.state.over and record.task_id is not None:
-                self.tell(handle.key, Attached(record.task_id))  # it was given up
+            if handle.state.over and record.task_id is not None and not record.state.over:
+                handle.timeout = timeouts.task
+                self.tell(key, Attached(record.task_id))  # it was given up
             return handle
         handle = TaskHandle(self, record, timeouts.task)
         if record.state.over:
+            self._ended[record.key] = handle
             return handle
         self.slots.overdraw()
         self.registry.restore(record)
