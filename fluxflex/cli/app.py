@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import fluxflex
+from fluxflex.cli.options import (
+    SOURCE,
+    USD,
+    AsJson,
+    AspectRatio,
+    BaseUrl,
+    BatchFolder,
+    Budget,
+    Cfg,
+    Concurrency,
+    DryRun,
+    FailureRate,
+    FaultShares,
+    Host,
+    ImageUrls,
+    Latency,
+    MaxInFlight,
+    NoDownload,
+    Pace,
+    PictureFile,
+    Port,
+    Quality,
+    ResubmitUncertain,
+    RetryAfter,
+    RetryFailed,
+    Seed,
+    Simulate,
+    Speed,
+    Steps,
+    SubmitsPerMinute,
+    TaskId,
+    Timeout,
+    Yes,
+    fields,
+)
 
 app = typer.Typer(
     help="Generate images with Flux.2 Flex on Unifically, one or thousands at a time. "
@@ -23,74 +58,16 @@ app = typer.Typer(
 )
 
 
-def _dollars(text: str) -> Decimal:
-    try:
-        amount = Decimal(text.removeprefix("$"))
-    except InvalidOperation:
-        amount = Decimal(-1)
-    if not amount.is_finite() or amount < 0:
-        raise typer.BadParameter(f"{text!r} is no amount in USD, such as 2.50")
-    return amount
-
-
-_USD = {"parser": _dollars, "metavar": "USD"}
-
-Quality = Annotated[
-    str | None, typer.Option("--quality", "-q", help="1K or 2K: it sets the price.")
-]
-AspectRatio = Annotated[
-    str | None, typer.Option("--aspect-ratio", "-a", help="Such as 16:9, 1:1, 9:16.")
-]
-Steps = Annotated[int | None, typer.Option(help="1 to 50: more is better and slower.")]
-Cfg = Annotated[
-    float | None, typer.Option(help="1.5 to 10: higher follows the prompt more strictly.")
-]
-Timeout = Annotated[
-    float | None, typer.Option(min=0.001, help="Seconds a task may take once it is accepted (600).")
-]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Write JSON to stdout, an object a line, not paths.")
-]
-Simulate = Annotated[
-    bool, typer.Option("--simulate", help="Rehearse: no key, no network, nothing is bought.")
-]
-Speed = Annotated[
-    float,
-    typer.Option(min=0.001, help="With --simulate: how many times faster it runs than the clock."),
-]
-BaseUrl = Annotated[
-    str | None,
-    typer.Option(help="The API's address; FLUXFLEX_BASE_URL, else the provider's."),
-]
-TaskId = Annotated[str, typer.Argument(metavar="TASK_ID", help="The provider's id of the task.")]
-
-
-def _fields(**values: object) -> dict[str, object]:
-    """Return the options that were given, as fields of a request."""
-    return {name: value for name, value in values.items() if value not in (None, [])}
-
-
-@app.command()
+@app.command(epilog="Example: fluxflex generate 'a lighthouse in fog' -a 16:9 -o sea.png")
 def generate(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw.")],
     *,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="File for the picture; without it, a name from the prompt in the current folder.",
-        ),
-    ] = None,
+    out: PictureFile = None,
     aspect_ratio: AspectRatio = None,
     quality: Quality = None,
     steps: Steps = None,
     cfg: Cfg = None,
-    image_url: Annotated[
-        list[str] | None,
-        typer.Option("--image-url", metavar="URL", help="A reference picture; up to 10 times."),
-    ] = None,
+    image_url: ImageUrls = None,
     timeout: Timeout = None,
     as_json: AsJson = False,
     simulate: Simulate = False,
@@ -102,7 +79,7 @@ def generate(
     from fluxflex.cli.talk import Talk, guarded
     from fluxflex.cli.target import Target, run
 
-    fields = _fields(
+    asked = fields(
         prompt=prompt,
         aspect_ratio=aspect_ratio,
         quality=quality,
@@ -119,40 +96,23 @@ def generate(
             timeout=timeout,
             as_json=as_json,
         )
-        return run(single.generate(fields, how, talk))
+        return run(single.generate(asked, how, talk))
 
     raise typer.Exit(guarded(talk, work))
 
 
-@app.command()
+@app.command(epilog="Example: fluxflex batch prompts.csv -o out --budget 5")
 def batch(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="prompts.txt (a prompt a line; blank lines and lines that begin with # are "
-            "skipped), prompts.jsonl (an object a line), or - for stdin (a line that begins with "
-            '{ or " is JSON, any other a prompt; lines are bought as they come).',
-        ),
-    ],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
     *,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="A new or empty folder for everything."),
-    ] = None,
-    concurrency: Annotated[
-        int, typer.Option("--concurrency", "-c", min=1, help="Tasks at once.")
-    ] = 32,
-    budget: Annotated[
-        Decimal | None, typer.Option(help="The most to spend; stands for --yes.", **_USD)
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Buy without being asked.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only check, count and estimate.")
-    ] = False,
-    no_download: Annotated[
-        bool, typer.Option("--no-download", help="Save no pictures; stdout gets their URLs.")
-    ] = False,
+    out: BatchFolder = None,
+    concurrency: Concurrency = 32,
+    budget: Budget = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    no_download: NoDownload = False,
+    retry_failed: RetryFailed = False,
+    resubmit_uncertain: ResubmitUncertain = False,
     aspect_ratio: AspectRatio = None,
     quality: Quality = None,
     steps: Steps = None,
@@ -163,19 +123,23 @@ def batch(
     speed: Speed = 4.0,
     base_url: BaseUrl = None,
 ) -> None:
-    """Generate an image for each line of SOURCE: pictures, results.jsonl and index.html in DIR."""
+    """Generate an image for each line of SOURCE: pictures, results.jsonl and index.html in DIR.
+
+    The same command again carries on: what is done is not bought again.
+    """
     from fluxflex.cli import batch as batches
+    from fluxflex.cli.order import Order
     from fluxflex.cli.talk import Talk, guarded
     from fluxflex.cli.target import Target
 
     talk = Talk(simulated=simulate)
 
     def work() -> int:
-        order = batches.Order(
+        order = Order(
             source=source,
             out=out,
             target=Target(base_url=base_url, simulate=simulate, speed=speed),
-            defaults=_fields(aspect_ratio=aspect_ratio, quality=quality, steps=steps, cfg=cfg),
+            defaults=fields(aspect_ratio=aspect_ratio, quality=quality, steps=steps, cfg=cfg),
             concurrency=concurrency,
             timeout=timeout,
             budget=budget,
@@ -183,13 +147,42 @@ def batch(
             dry_run=dry_run,
             download=not no_download,
             as_json=as_json,
+            retry_failed=retry_failed,
+            resubmit_uncertain=resubmit_uncertain,
         )
         return batches.batch(order, talk)
 
     raise typer.Exit(guarded(talk, work))
 
 
-@app.command()
+@app.command(epilog="Example: fluxflex resume out")
+def resume(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder of a batch: its -o DIR.")
+    ],
+    *,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+    simulate: Simulate = False,
+    speed: Speed = 4.0,
+    base_url: BaseUrl = None,
+) -> None:
+    """Follow and fetch what a batch left, and list what is uncertain; nothing is bought."""
+    from fluxflex.cli import resume as resumes
+    from fluxflex.cli.talk import Talk, guarded
+    from fluxflex.cli.target import Target
+
+    talk = Talk(simulated=simulate)
+
+    def work() -> int:
+        target = Target(base_url=base_url, simulate=simulate, speed=speed)
+        how = resumes.How(folder=folder, target=target, timeout=timeout, as_json=as_json)
+        return resumes.resume(how, talk)
+
+    raise typer.Exit(guarded(talk, work))
+
+
+@app.command(epilog="Example: fluxflex status TASK_ID --json")
 def status(task_id: TaskId, *, as_json: AsJson = False, base_url: BaseUrl = None) -> None:
     """Look at a task once: its state, and its URLs where it is completed."""
     from fluxflex.cli import single
@@ -201,19 +194,11 @@ def status(task_id: TaskId, *, as_json: AsJson = False, base_url: BaseUrl = None
     raise typer.Exit(guarded(talk, lambda: run(single.status(task_id, how, talk))))
 
 
-@app.command()
+@app.command(epilog="Example: fluxflex wait TASK_ID -o sea.png")
 def wait(
     task_id: TaskId,
     *,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="File for the picture; without it, a name from the task id in the current folder.",
-        ),
-    ] = None,
+    out: PictureFile = None,
     timeout: Timeout = None,
     as_json: AsJson = False,
     base_url: BaseUrl = None,
@@ -237,37 +222,91 @@ def wait(
     raise typer.Exit(guarded(talk, work))
 
 
-@app.command()
+@app.command(epilog="Example: fluxflex account --json")
+def account(
+    *,
+    as_json: AsJson = False,
+    simulate: Simulate = False,
+    base_url: BaseUrl = None,
+) -> None:
+    """Tell the account's balance. Costs nothing."""
+    from fluxflex.cli import accounts
+    from fluxflex.cli.talk import Talk, guarded
+    from fluxflex.cli.target import Target, run
+
+    talk = Talk(simulated=simulate)
+
+    def work() -> int:
+        target = Target(base_url=base_url, simulate=simulate)
+        return run(accounts.account(target, talk, as_json=as_json))
+
+    raise typer.Exit(guarded(talk, work))
+
+
+@app.command(epilog="Examples: fluxflex price -q 2K, fluxflex price prompts.csv --json")
+def price(
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="SOURCE", help="As batch takes it: .txt, .csv, .jsonl, or -."),
+    ] = None,
+    *,
+    prompt: Annotated[
+        str | None, typer.Option(help="One request, in place of SOURCE; it may be left out.")
+    ] = None,
+    aspect_ratio: AspectRatio = None,
+    quality: Quality = None,
+    steps: Steps = None,
+    cfg: Cfg = None,
+    as_json: AsJson = False,
+    simulate: Simulate = False,
+) -> None:
+    """Tell what one request, or all of SOURCE, would cost. Needs no key and buys nothing."""
+    from fluxflex.cli import accounts
+    from fluxflex.cli.talk import Talk, guarded
+
+    talk = Talk(simulated=simulate)
+    question = accounts.Question(
+        source=source,
+        fields=fields(
+            prompt=prompt, aspect_ratio=aspect_ratio, quality=quality, steps=steps, cfg=cfg
+        ),
+        simulate=simulate,
+        as_json=as_json,
+    )
+    raise typer.Exit(guarded(talk, lambda: accounts.price(question, talk)))
+
+
+@app.command(epilog="Examples: fluxflex journal out, fluxflex journal out --json | jq .state")
+def journal(
+    place: Annotated[
+        Path, typer.Argument(metavar="DIR_OR_FILE", help="A batch's folder, or a journal's file.")
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a journal knows: items by state, their money, each item, and the problems."""
+    from fluxflex.cli import journal as journals
+    from fluxflex.cli.talk import Talk, guarded
+    from fluxflex.cli.target import run
+
+    talk = Talk()
+    raise typer.Exit(guarded(talk, lambda: run(journals.show(place, talk, as_json=as_json))))
+
+
+@app.command(epilog="Example: fluxflex simulate --port 8080 --fault busy=0.1")
 def simulate(
     *,
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
-    seed: Annotated[int, typer.Option(help="All chance follows from it.")] = 0,
-    speed: Annotated[
-        float, typer.Option(min=0.001, help="How many times faster than the clock.")
-    ] = 1.0,
-    latency: Annotated[float, typer.Option(min=0, help="Median seconds of a task.")] = 16.0,
-    failure_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="The share of tasks that fail.")
-    ] = 0.0,
-    balance: Annotated[Decimal, typer.Option(help="The account's balance.", **_USD)] = "100",  # type: ignore[assignment]  # typer runs the default through the parser
-    max_in_flight: Annotated[
-        int | None, typer.Option(min=1, help="Tasks at once; one more is answered 429.")
-    ] = None,
-    submits_per_minute: Annotated[
-        int | None, typer.Option(min=1, help="Tasks a minute; one more is answered 429.")
-    ] = None,
-    retry_after: Annotated[
-        float | None, typer.Option(min=0, help="The Retry-After of those 429s, in seconds.")
-    ] = None,
-    fault: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=SHARE",
-            help="What goes wrong, and how often: busy, drop, reset, gateway, unreadable, "
-            "poll-gateway, poll-busy, poll-reset, file-expired or file-cut. Repeatable.",
-        ),
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 0,
+    seed: Seed = 0,
+    speed: Pace = 1.0,
+    latency: Latency = 16.0,
+    failure_rate: FailureRate = 0.0,
+    balance: Annotated[Decimal, typer.Option(help="The account's balance.", **USD)] = "100",  # type: ignore[assignment]  # typer runs the default through the parser
+    max_in_flight: MaxInFlight = None,
+    submits_per_minute: SubmitsPerMinute = None,
+    retry_after: RetryAfter = None,
+    fault: FaultShares = None,
 ) -> None:
     """Run the provider's API on this machine, to rehearse with."""
     from fluxflex.cli import serve

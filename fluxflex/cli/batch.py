@@ -3,50 +3,34 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
 
 import attrs
 
 from fluxflex import Session
-from fluxflex.cli import money, places
+from fluxflex.cli import money, places, prospect, stock
 from fluxflex.cli.exits import Code, UsageError
-from fluxflex.cli.results import as_line
-from fluxflex.cli.run import Plan, Run
-from fluxflex.cli.source import NO_TEXT, FileSource, Source, Survey, open_source, survey
+from fluxflex.cli.order import Order
+from fluxflex.cli.plan import Plan
+from fluxflex.cli.prospect import Prospect
+from fluxflex.cli.results import Row, as_line
+from fluxflex.cli.run import Run
+from fluxflex.cli.source import FileSource, Source, Survey, open_source, survey
+from fluxflex.cli.stock import Stock
 from fluxflex.cli.talk import Talk, counted, dollars
-from fluxflex.cli.target import Target, run
-
-# Bad lines that are told one by one.
-_NAMED = 10
+from fluxflex.cli.target import run
 
 
-@attrs.frozen(kw_only=True)
-class Order:
-    """What the command line asks for.
+@attrs.frozen
+class Look:
+    """What a look through a source found.
 
     Attributes:
-        source: a file's name, or `-`.
-        out: the folder for everything; only a dry run does without.
-        target: where requests go.
-        defaults: fields for the items that do not set them.
-        concurrency: tasks at once. timeout: seconds a task may take.
-        budget: USD. agreed: whether `--yes` was given.
-        dry_run: only check and count.
-        download: whether pictures are saved. as_json: whether stdout gets objects.
+        survey: its items and its faults; the estimate is for what is to be bought.
+        ahead: what a run would do with them.
     """
 
-    source: str
-    out: Path | None
-    target: Target
-    defaults: dict[str, Any]
-    concurrency: int
-    timeout: float | None
-    budget: Decimal | None
-    agreed: bool
-    dry_run: bool
-    download: bool
-    as_json: bool
+    survey: Survey
+    ahead: Prospect
 
 
 def batch(order: Order, talk: Talk) -> int:
@@ -57,75 +41,107 @@ def batch(order: Order, talk: Talk) -> int:
         FluxFlexError: nothing could be begun.
     """
     source = open_source(order.source)
-    if order.out is not None:
-        places.check_folder(order.out)
-    elif not order.dry_run:
-        raise UsageError("Say where the pictures go: -o DIR.")
+    found = _stock(order)
     agreed = order.agreed or order.budget is not None or order.dry_run
     countable = isinstance(source, FileSource)
-    money.check_consent(talk, order.target, agreed=agreed, countable=countable)
-    found = _survey(source, order, talk) if countable or order.dry_run else None
-    if found is not None and found.faults:
+    if found.empty or not countable:
+        money.check_consent(talk, order.target, agreed=agreed, countable=countable)
+    look = _look(source, order, found, talk) if countable or order.dry_run else None
+    if look is None:
+        return _run(order, source, found, talk)
+    if look.survey.faults:
         return Code.INVALID
     if order.dry_run or order.out is None:
-        return _count_only(order, talk, found)
-    if found is not None and not found.count:
+        return _count_only(order, talk, look, found)
+    if not look.survey.count:
         talk.say(f"{source.name} holds no prompts: there is nothing to do.")
         return Code.DONE
-    if found is not None and not (agreed or _agrees(order, talk, found)):
+    _refuse_strangers(order, look, found)
+    for line in look.ahead.lines():
+        talk.say(line)
+    if not (look.ahead.buy and order.target.costs_money and not agreed):
+        if look.ahead.warning:
+            talk.say(look.ahead.warning, style="yellow")
+        return _run(order, source, found, talk, estimate=look.survey.estimate)
+    money.check_consent(talk, order.target, agreed=False, countable=True)
+    if not _agrees(order, talk, look, found):
         talk.say("Nothing was bought.")
         return Code.OTHER
-    return run(Run(_plan(order, order.out, source, found), talk).run())
+    return _run(order, source, found, talk, estimate=look.survey.estimate, told=True)
 
 
-def _agrees(order: Order, talk: Talk, found: Survey) -> bool:
-    if not order.target.costs_money:
-        return True
-    return money.ask(talk, order.target, count=found.count, estimate=found.estimate)
+def _stock(order: Order) -> Stock:
+    """Return what the folder has; nothing where it is new."""
+    if order.out is None:
+        if not order.dry_run:
+            raise UsageError("Say where the pictures go: -o DIR.")
+        return Stock()
+    return run(stock.take(order.out)) if places.check_folder(order.out) else Stock()
 
 
-def _survey(source: Source, order: Order, talk: Talk) -> Survey:
+def _look(source: Source, order: Order, found: Stock, talk: Talk) -> Look:
     """Look through the whole source, and name every line that is no request."""
     # Prices and rules need no connection, so this session is never opened and its key never used.
     price = Session("unused", base_url=order.target.base_url).price
     price({"prompt": "the defaults alone", **order.defaults})
-    found = survey(source, order.defaults, price)
-    for fault in found.faults[:_NAMED]:
-        talk.say(fault, style="red")
-    if len(found.faults) > _NAMED:
-        doubt = " Is it a text file in UTF-8?" if _unreadable(found) else ""
-        talk.say(f"… and {len(found.faults) - _NAMED:,} more.{doubt}", style="red")
-    if found.faults:
-        lines = counted(len(found.faults), "line")
-        talk.complain(f"{lines} of {found.count:,} cannot be used. Nothing was bought.")
-    return found
+    for note in source.notes:
+        talk.say(note)
+    ahead = Prospect(found, price, order.again)
+    seen = survey(source, order.defaults, ahead.price)
+    for complaint in seen.complaints():
+        talk.say(complaint, style="red")
+    if seen.faults:
+        lines = counted(len(seen.faults), "line")
+        talk.complain(f"{lines} of {seen.count:,} cannot be used. Nothing was bought.")
+    return Look(seen, ahead)
 
 
-def _unreadable(found: Survey) -> bool:
-    return any(fault.endswith(NO_TEXT) for fault in found.faults)
+def _refuse_strangers(order: Order, look: Look, found: Stock) -> None:
+    """Refuse to buy into a folder of another source, which this one is probably not meant for."""
+    if found.sent and not look.ahead.known and not order.agreed:
+        raise prospect.strangers(order.source, order.folder, found.sent)
 
 
-def _count_only(order: Order, talk: Talk, found: Survey | None) -> int:
-    assert found is not None  # noqa: S101 - a dry run always looks
+def _agrees(order: Order, talk: Talk, look: Look, found: Stock) -> bool:
+    return money.ask(
+        talk,
+        order.target,
+        count=look.ahead.buy,
+        estimate=look.survey.estimate,
+        warning=look.ahead.warning,
+        journal=None if found.empty else order.folder / places.JOURNAL,
+    )
+
+
+def _count_only(order: Order, talk: Talk, look: Look, found: Stock) -> int:
+    ahead, estimate = look.ahead, look.survey.estimate
+    for line in ahead.lines():
+        talk.say(line)
+    if ahead.warning:
+        talk.say(ahead.warning, style="yellow")
     talk.say(
-        f"{counted(found.count, 'picture')} for about {dollars(found.estimate)}. "
+        f"{counted(ahead.buy, 'picture')} for about {dollars(estimate)}. "
         "This was a dry run: nothing was bought."
     )
+    if found.sent and not ahead.known and not order.agreed:
+        talk.say(str(prospect.strangers(order.source, order.folder, found.sent)), style="yellow")
     if order.as_json:
-        talk.out(as_line({"count": found.count, "estimate_usd": float(found.estimate)}))
+        counts: Row = {"count": ahead.buy, "estimate_usd": float(estimate)}
+        if not found.empty:
+            kinds = (prospect.DONE, prospect.FAILED, prospect.RUNNING, prospect.UNCERTAIN)
+            counts |= {kind: ahead.counts[kind] for kind in kinds}
+        talk.out(as_line(counts))
     return Code.DONE
 
 
-def _plan(order: Order, folder: Path, source: Source, found: Survey | None) -> Plan:
-    return Plan(
-        source=source,
-        folder=folder,
-        target=order.target,
-        defaults=order.defaults,
-        estimate=None if found is None else found.estimate,
-        concurrency=order.concurrency,
-        timeout=order.timeout,
-        budget=order.budget,
-        download=order.download,
-        as_json=order.as_json,
-    )
+def _run(
+    order: Order,
+    source: Source,
+    found: Stock,
+    talk: Talk,
+    *,
+    estimate: Decimal | None = None,
+    told: bool = False,
+) -> int:
+    plan = Plan(order=order, source=source, stock=found, estimate=estimate, told=told)
+    return run(Run(plan, talk).run())

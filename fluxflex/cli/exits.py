@@ -14,6 +14,7 @@ from fluxflex.errors import (
     GenerationError,
     InsufficientBalanceError,
     InvalidRequestError,
+    JournalError,
     RateLimitError,
     RequestRejectedError,
     SubmitUncertainError,
@@ -22,6 +23,8 @@ from fluxflex.errors import (
 )
 
 _SIGNALLED = 128
+# As the library words a journal of another account, or of another address.
+_ANOTHERS = " belongs to "
 # The provider found in the request what our own rules did not.
 _INVALID_STATUSES = frozenset({400, 422})
 
@@ -86,6 +89,7 @@ TABLE: tuple[tuple[type[BaseException], Code], ...] = (
     (TaskTimeoutError, Code.TIMEOUT),
     (SubmitUncertainError, Code.UNCERTAIN),
     (GenerationError, Code.FAILED),
+    (JournalError, Code.OTHER),
 )
 
 
@@ -97,15 +101,17 @@ def code_of(error: BaseException) -> int:
         return signalled(error.number)
     if isinstance(error, RequestRejectedError) and error.status in _INVALID_STATUSES:
         return Code.INVALID
+    if isinstance(error, JournalError) and _ANOTHERS in error.message:
+        return Code.ACCOUNT
     return next((code for kind, code in TABLE if isinstance(error, kind)), Code.OTHER)
 
 
 def code_of_item(error: BaseException) -> int:
     """Return what an item's error adds to the exit code of its batch.
 
-    A fault of this machine, such as a full disk, is no failure of the item.
+    A fault of this machine, such as a full disk or a lost journal, is no failure of the item.
     """
-    local = isinstance(error, DownloadError) and error.local
+    local = isinstance(error, JournalError) or (isinstance(error, DownloadError) and error.local)
     code = code_of(error)
     return Code.FAILED if code == Code.OTHER and not local else code
 

@@ -18,14 +18,13 @@ WORDS = {
     "COMPLETED": "completed",
     "FAILED": "failed",
     "TIMED_OUT": "timed out",
-    "ABANDONED": "still running at the provider",
+    "ABANDONED": "still running",
     "UNCERTAIN": "uncertain",
     "QUEUED": "not sent",
-    "RUNNING": "running",
+    "RUNNING": "still running",
     "SENDING": "being sent",
 }
 UNSAVED = "made, not saved"
-ENDED = "ended with the simulator"
 _ENDS = (".", "!", "?")
 _SETTINGS = {"quality": "", "aspect_ratio": "", "steps": "steps", "cfg": "cfg"}
 
@@ -122,8 +121,6 @@ def state_of(row: Row) -> str:
     state = str(row["state"])
     if state == "COMPLETED" and row.get("error"):
         return UNSAVED
-    if state == "ABANDONED" and row.get("simulated"):
-        return ENDED
     return WORDS.get(state, state.lower())
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from fluxflex.errors import (
     APIConnectionError,
+    BudgetExceededError,
     ConfigurationError,
     DownloadError,
     FluxFlexError,
+    JournalError,
     RateLimitError,
     ServerError,
     SessionClosedError,
@@ -24,10 +26,12 @@ GOES_ON = (
     TaskTimeoutError,
 )
 ENDED = "The simulated task ended with the simulator; nothing was bought."
+AGAIN = "--resubmit-uncertain"
 
 # The library speaks of calls and arguments; the first that fits stands for its hint.
 _TABLE: tuple[tuple[type[FluxFlexError], str], ...] = (
     (SubmitUncertainError, "Look at the account's usage before you submit it again."),
+    (BudgetExceededError, "With a higher --budget the same command carries on."),
     (RateLimitError, "Try again later, or with a lower --concurrency."),
     (SessionClosedError, "Submit it again."),
 )
@@ -35,28 +39,40 @@ _NO_KEY = "There is no API key"
 _KEY = "Set FLUXFLEX_API_KEY or UNIFICALLY_API_KEY. To try without a key: --simulate."
 
 
-def hint(error: FluxFlexError, *, simulated: bool = False) -> str:
-    """Return what to do next; a simulated task leaves nothing to go on with."""
+def hint(error: FluxFlexError, *, simulated: bool = False, way: str | None = None) -> str:
+    """Return what to do next.
+
+    Args:
+        error: what went wrong.
+        simulated: whether it was a rehearsal; a task of its own leaves nothing to go on with.
+        way: the command that goes on with the batch that the task is of.
+    """
     if isinstance(error, GOES_ON) and error.task_id is not None:
-        return ENDED if simulated else _way_on(error, error.task_id)
+        if simulated and way is None:
+            return ENDED
+        return _way_on(error, way or f"fluxflex wait {error.task_id}")
+    if isinstance(error, JournalError):
+        return error.hint.replace("a journal of its own", "another folder (-o)")
     if isinstance(error, ConfigurationError) and error.message.startswith(_NO_KEY):
         return _KEY
     if simulated and isinstance(error, SubmitUncertainError):
         return "Nothing was bought."
+    if isinstance(error, SubmitUncertainError) and way is not None:
+        return f"Look at the account's usage. With {AGAIN} it is bought again, maybe twice."
     return next((words for kind, words in _TABLE if isinstance(error, kind)), error.hint)
 
 
-def _way_on(error: FluxFlexError, task_id: str) -> str:
+def _way_on(error: FluxFlexError, way: str) -> str:
     if not isinstance(error, DownloadError):
-        return f"To go on, at no further cost: fluxflex wait {task_id}"
+        return f"To go on, at no further cost: {way}"
     if error.local:
-        return f"Make room or choose another place, then fetch it with: fluxflex wait {task_id}"
-    return f"Fetch it with: fluxflex wait {task_id}"
+        return f"Make room or choose another place, then fetch it with: {way}"
+    return f"Fetch it with: {way}"
 
 
-def sentence(error: FluxFlexError, *, simulated: bool = False) -> str:
+def sentence(error: FluxFlexError, *, simulated: bool = False, way: str | None = None) -> str:
     """Return what went wrong, whether it cost money, and what to do next."""
     said = f"{error.message.rstrip('.')}."
     if not simulated:
         said = str(error).removesuffix(error.hint).rstrip()
-    return " ".join(filter(None, (said, hint(error, simulated=simulated))))
+    return " ".join(filter(None, (said, hint(error, simulated=simulated, way=way))))

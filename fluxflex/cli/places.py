@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 from fluxflex.cli.exits import UsageError
 
+JOURNAL = "journal.db"
 RESULTS = "results.jsonl"
 GALLERY = "index.html"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".bmp", ".tiff")
+# As a picture is named while it is written.
+_PART = re.compile(r"\..+\.[0-9a-f]{12}\.part")
 _LONGEST_SLUG = 40
 _ID = 8
 _WIDTH = 4
@@ -85,20 +89,24 @@ def _check_writable(folder: Path) -> None:
         raise UsageError(f"Nothing may be written in {near}. Choose another -o.")
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that a new batch cannot have for itself.
+def check_folder(folder: Path) -> bool:
+    """Refuse a folder that a batch cannot have; say whether it holds one to carry on with.
 
     Raises:
-        UsageError: it is a file, holds a batch already, or holds something else.
+        UsageError: it is a file, holds something else, or a batch whose journal is gone.
     """
     if not os.path.lexists(folder):
         _check_writable(folder.parent)
-        return
+        return False
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file, not a folder. Choose another -o.")
-    if _is_batch(folder / RESULTS):
-        raise UsageError(f"{folder} already holds a batch. Choose another -o. Nothing was bought.")
-    there = sorted(path.name for path in folder.iterdir())
+    held = holds_journal(folder)
+    there = [] if held else sorted(path.name for path in folder.iterdir())
+    if RESULTS in there and _is_batch(folder / RESULTS):
+        raise UsageError(
+            f"{folder} holds a batch without its {JOURNAL}, so what was bought is not known. "
+            "Put it back, or choose another -o. Nothing was bought."
+        )
     if there:
         more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
         raise UsageError(
@@ -106,6 +114,35 @@ def check_folder(folder: Path) -> None:
             "A batch wants a folder of its own; choose another -o. Nothing was bought."
         )
     _check_writable(folder)
+    return held
+
+
+def holds_journal(folder: Path) -> bool:
+    """Say whether a folder holds a batch, by the file that knows what was bought."""
+    return (folder / JOURNAL).is_file()
+
+
+def check_batch(folder: Path) -> None:
+    """Refuse a folder that holds no batch to go on with.
+
+    Raises:
+        UsageError: it is missing, or has no journal.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}.")
+    if not holds_journal(folder):
+        raise UsageError(f"{folder} holds no batch: there is no {JOURNAL} in it.")
+    _check_writable(folder)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what runs that were killed left half-written.
+
+    Nobody else saves in the folder while its journal is ours.
+    """
+    for path in folder.iterdir():
+        if _PART.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _is_batch(path: Path) -> bool:

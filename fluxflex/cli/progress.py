@@ -29,6 +29,7 @@ class Snapshot:
 
     Attributes:
         done: outcomes so far; failed: those of them that did not end well.
+        replayed: those of them that were told again from an earlier run.
         unsent: those of them that were never sent. stopping: whether no more are sent.
         total: how many there will be; `None` where that is not known.
         running: sent, or being saved.
@@ -47,12 +48,13 @@ class Snapshot:
     estimate: Decimal | None = None
     simulated: bool = False
     unsent: int = 0
+    replayed: int = 0
     stopping: bool = False
 
     @property
     def rate(self) -> float:
-        """Outcomes a second."""
-        return self.done / self.elapsed if self.elapsed > 0 else 0.0
+        """Outcomes a second, without those that were told again."""
+        return (self.done - self.replayed) / self.elapsed if self.elapsed > 0 else 0.0
 
     @property
     def left(self) -> float | None:
@@ -80,7 +82,7 @@ def money(at: Snapshot) -> str:
     """Return what is spent, what is set aside, and what all of it may cost."""
     spent = f"{dollars(at.spent)} spent"
     reserved = f", {dollars(at.reserved)} reserved" if at.reserved else ""
-    estimate = f" of about {dollars(at.estimate)}" if at.estimate is not None else ""
+    estimate = f" of about {dollars(at.estimate)}" if at.estimate else ""
     return f"{'simulated: ' if at.simulated else ''}{spent}{reserved}{estimate}"
 
 
@@ -92,9 +94,11 @@ def count(at: Snapshot) -> str:
 def pace(at: Snapshot) -> list[str]:
     """Return how it goes."""
     parts = [f"{at.running} running", f"{at.failed} failed"]
+    if at.replayed:
+        parts.append(f"{at.replayed:,} done before")
     if at.unsent:
         parts.append(f"{at.unsent} not sent")
-    if at.done:
+    if at.rate:
         parts.append(speed(at.rate))
     if at.left is not None:
         parts.append(f"{duration(at.left)} left")

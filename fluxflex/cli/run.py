@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
 
 import attrs
 
-from fluxflex import Batch, GenerateRequest, Outcome, Session, TaskState, Timeouts
-from fluxflex.cli import exits, gallery, hints, places, progress, results
-from fluxflex.cli.exits import Code
+from fluxflex import Batch, Outcome, Session, TaskState, Timeouts
+from fluxflex.cli import exits, hints, money, places, prospect, results, stock
+from fluxflex.cli.closing import Closing
+from fluxflex.cli.exits import Code, UsageError
 from fluxflex.cli.interrupts import Interrupts
+from fluxflex.cli.plan import Plan
 from fluxflex.cli.progress import Snapshot, View, view
 from fluxflex.cli.results import Results, Row
-from fluxflex.cli.source import BadLine, Source
+from fluxflex.cli.source import BadLine
+from fluxflex.cli.stock import Stock
 from fluxflex.cli.summary import Ending, Tally
-from fluxflex.cli.talk import Talk, counted, hushed
-from fluxflex.cli.target import Target
+from fluxflex.cli.talk import Talk, counted, dollars, hushed
 from fluxflex.errors import (
     AuthenticationError,
     BudgetExceededError,
@@ -29,7 +30,7 @@ from fluxflex.errors import (
     DownloadError,
     FluxFlexError,
     InsufficientBalanceError,
-    InvalidRequestError,
+    JournalError,
     SessionClosedError,
 )
 
@@ -40,32 +41,9 @@ _COMMON = (
     BudgetExceededError,
     ConfigurationError,
     InsufficientBalanceError,
+    JournalError,
     SessionClosedError,
 )
-
-
-@attrs.frozen(kw_only=True)
-class Plan:
-    """What is to be run; everything in it was checked.
-
-    Attributes:
-        estimate: USD for all of it, where that is known.
-    """
-
-    source: Source
-    folder: Path
-    target: Target
-    defaults: dict[str, Any] = attrs.field(factory=dict)
-    estimate: Decimal | None = None
-    concurrency: int = 32
-    timeout: float | None = None
-    budget: Decimal | None = None
-    download: bool = True
-    as_json: bool = False
-
-    def place(self, index: int, request: GenerateRequest) -> Path:
-        """Return where an item's picture goes; it gets its suffix from its content."""
-        return self.folder / places.numbered(index, request.prompt, self.source.total)
 
 
 class Run:
@@ -84,8 +62,8 @@ class Run:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.interrupts = Interrupts(stop=self._stop, detach=self._detach)
-        if plan.target.simulate:
-            self.interrupts.again = "Press Ctrl-C again to stop at once."
+        if plan.simulated:
+            self.interrupts.again = "Press Ctrl-C again to leave them running."
         self._plan = plan
         self._talk = talk
         self._view = shown or view(talk)
@@ -94,6 +72,8 @@ class Run:
         self._tally = Tally()
         self._detaching: asyncio.Task[None] | None = None
         self._hush = contextlib.ExitStack()
+        # One screen shows what is new; programs get all of it.
+        self._repeats = not sys.stdout.isatty()
 
     async def run(self) -> int:
         """Run to the end, write everything down, and return the exit code.
@@ -102,31 +82,43 @@ class Run:
             FluxFlexError, UsageError, OSError: nothing could be begun.
         """
         plan = self._plan
-        async with plan.target.access() as access:
+        async with plan.order.target.access() as access:
             session = self._session = Session(
                 access.api_key,
                 base_url=access.base_url,
-                concurrency=plan.concurrency,
-                budget=plan.budget,
-                timeout=Timeouts() if plan.timeout is None else plan.timeout,
+                concurrency=plan.order.concurrency,
+                budget=plan.order.budget,
+                timeout=Timeouts() if plan.order.timeout is None else plan.order.timeout,
+                journal=plan.folder / places.JOURNAL,
             )
-            plan.folder.mkdir(parents=True, exist_ok=True)
-            with Results(plan.folder) as self._results, self._hush:
-                await session.open()
+            with self._hush:
                 try:
-                    stopped = await self._gather(session)
+                    await session.open()
+                    places.sweep(plan.folder)
+                    with Results(plan.folder, plan.stock.numbers()) as self._results:
+                        stopped = await self._gather(session)
+                        await self._close(session)
+                        return await self._conclude(stopped)
                 finally:
-                    with hushed():
-                        await session.aclose(drain=0)
-                return self._conclude(stopped)
+                    await self._close(session)
+
+    async def _close(self, session: Session) -> None:
+        with hushed():
+            await session.aclose(drain=0)
 
     async def _gather(self, session: Session) -> Exception | None:
         """Take all outcomes; return what ended the batch early, if anything did."""
         plan = self._plan
-        if plan.target.simulate:
+        if plan.simulated:
             self._talk.say("Simulated: nothing is bought, and money is play money.")
+        elif plan.estimate and not plan.told:
+            await money.preflight(session, self._talk, plan.estimate)
         self._batch: Batch = session.map(
-            plan.source.items(), save_to=plan.place if plan.download else None, **plan.defaults
+            plan.items(),
+            save_to=plan.place if plan.order.download else None,
+            run=stock.RUN,
+            again=plan.order.again,
+            **plan.order.defaults,
         )
         with self.interrupts.installed(), self._view:
             async with self._batch:
@@ -134,8 +126,9 @@ class Run:
                 try:
                     async for outcome in self._batch:
                         self._take(outcome)
-                        self._show()
-                except (FluxFlexError, OSError) as error:
+                        if not outcome.replayed:
+                            self._show()
+                except (FluxFlexError, UsageError, OSError) as error:
                     return error
                 finally:
                     ticker.cancel()
@@ -160,8 +153,9 @@ class Run:
             spent=money.spent,
             reserved=money.reserved,
             estimate=self._plan.estimate,
-            simulated=self._plan.target.simulate,
+            simulated=self._plan.simulated,
             unsent=self._tally.unsent,
+            replayed=self._tally.replayed,
             stopping=self.interrupts.signal is not None,
         )
 
@@ -169,45 +163,56 @@ class Run:
 
     def _take(self, outcome: Outcome) -> None:
         """Write an outcome down, and tell people and programs."""
-        row = self._row(outcome)
         error = outcome.item.error if isinstance(outcome.item, BadLine) else outcome.error
-        self._tally.count(outcome, row, error)
-        if not self._results.add(outcome.index, row) and len(self._results.unwritten) == 1:
+        self._tally.count(outcome, error)
+        index = outcome.number - 1
+        new = not self._results.says(index, self._mark(outcome, error))
+        row = self._row(outcome, error) if new or self._plan.order.as_json else {}
+        if new and not self._results.add(index, row) and len(self._results.unwritten) == 1:
             self._talk.complain(f"results.jsonl cannot be written: {self._results.error}.")
             self._tally.codes.add(Code.OTHER)
             self._plan.source.stop()
-        if error is not None and not isinstance(error, _COMMON):
-            words = hints.sentence(error, simulated=self._plan.target.simulate)
-            self._talk.say(f"{outcome.index + 1:,}: {words}", style="red")
-        if self._plan.as_json:
+        told = isinstance(error, _COMMON) or (outcome.replayed and not new)
+        if error is not None and not told:
+            words = hints.sentence(error, simulated=self._plan.simulated, way=self._plan.resume)
+            self._talk.say(f"{outcome.number:,}: {words}", style="red")
+        if self._repeats or not outcome.replayed:
+            self._give(outcome, row)
+
+    def _give(self, outcome: Outcome, row: Row) -> None:
+        if self._plan.order.as_json:
             self._talk.out(results.as_line(row))
         elif outcome.path is not None:
             self._talk.out(str(outcome.path))
         elif outcome.ok:
             self._talk.out(outcome.image.url)
 
-    def _row(self, outcome: Outcome) -> Row:
-        url = cost = path = None
-        request, error, item = outcome.request, outcome.error, outcome.item
+    def _mark(self, outcome: Outcome, error: FluxFlexError | None) -> int:
+        return results.mark(
+            outcome.state,
+            task_id=outcome.task_id,
+            path=None if outcome.path is None else outcome.path.name,
+            error=None if error is None else type(error).__name__,
+        )
+
+    def _row(self, outcome: Outcome, error: FluxFlexError | None) -> Row:
+        url = cost = None
+        request, item = outcome.request, outcome.item
         if outcome.state is TaskState.COMPLETED:
             url, cost = outcome.image.url, outcome.image.cost
         elif request is not None and error is not None and error.charged == "yes":
             cost = self._session.price(request)
-        if outcome.path is not None:
-            path = outcome.path.relative_to(self._plan.folder).as_posix()
-        if isinstance(item, BadLine):
-            error = item.error
-        asked = request or (item if isinstance(item, Mapping) else None)
         return results.row(
-            index=outcome.index,
-            request=asked,
+            index=outcome.number - 1,
+            request=request or (item if isinstance(item, Mapping) else None),
             state=outcome.state,
             task_id=outcome.task_id,
-            path=path,
+            path=None if outcome.path is None else outcome.path.name,
             url=url,
             error=error,
             cost=cost,
-            simulated=self._plan.target.simulate,
+            simulated=self._plan.simulated,
+            way=self._plan.resume,
         )
 
     # -- interruption ------------------------------------------------------------------------
@@ -215,84 +220,87 @@ class Run:
     def _stop(self, next_step: str) -> None:
         self._plan.source.stop()
         self._batch.stop()
-        at = self._snapshot()
-        money = "" if at.simulated else f" ({progress.money(attrs.evolve(at, estimate=None))})"
+        running = self._batch.progress.running + self._batch.progress.saving
+        requests = [handle.request for handle in self._session.handles()]
+        worth = sum((self._session.price(each) for each in requests if each), Decimal(0))
+        reserved = self._session.statistics().reserved
+        parts = [dollars(worth)] if worth else []
+        parts += [f"{dollars(reserved)} reserved"] if reserved else []
+        cost = f" ({', '.join(parts)})" if parts and not self._plan.simulated else ""
         self._talk.say(
-            f"Stopping: nothing more is read. Waiting for {counted(at.running, 'task')} that "
-            f"still run{money}. {next_step}",
+            f"Stopping: nothing more is read. Waiting for {counted(running, 'task')} that "
+            f"still run{cost}. {next_step}",
             style="yellow",
         )
 
     def _detach(self) -> None:
         self._hush.enter_context(hushed())
-        simulated = self._plan.target.simulate
-        words = "Stopping at once." if simulated else "Detaching from what still runs."
-        self._talk.say(words, style="yellow")
+        self._talk.say("Detaching from what still runs.", style="yellow")
         self._detaching = asyncio.create_task(self._session.aclose(drain=0))
 
     # -- the end -----------------------------------------------------------------------------
 
-    def _conclude(self, stopped: Exception | None) -> int:
+    async def _conclude(self, stopped: Exception | None) -> int:
         """Put the folder in order, say how it ended, and return the exit code."""
+        plan, tally = self._plan, self._tally
         if self._detaching is not None and isinstance(stopped, SessionClosedError):
             stopped = None
         if stopped is not None:
-            self._tally.codes.add(exits.code_of(stopped))
+            tally.codes.add(exits.code_of(stopped))
             if not isinstance(stopped, DownloadError):  # told with its item
                 self._talk.error(stopped)
-        unsent = (self._plan.source.total or 0) - self._tally.done
-        if unsent > 0:
-            self._tally.states[gallery.WORDS["QUEUED"]] += unsent
-        folder, money = self._plan.folder, self._session.statistics()
-        simulated = self._plan.target.simulate
-        end = Ending(
-            page=self._write(self._tally.totals(folder, money, simulated=simulated)),
-            folder=folder,
-            money=money,
-            seconds=self._clock() - self._began,
-            simulated=simulated,
-            download=self._plan.download,
+        closing = Closing(
+            talk=self._talk,
+            folder=plan.folder,
+            file=self._results,
+            before=plan.stock,
+            simulated=plan.simulated,
+            way=plan.resume,
+            codes=tally.codes,
         )
-        for line in self._tally.lines(end):
+        complete = tally.done == plan.source.total
+        after = await closing.stock(busy=tally.replayed < tally.done or not complete)
+        unread = () if complete else self._unread(after)
+        written = closing.put_in_order(unread)
+        end = self._ending(after, stopped)
+        page = written and closing.write_page(end)
+        for line in attrs.evolve(end, page=page).lines():
             self._talk.say(line)
-        if self.interrupts.signal is not None and not self._plan.source.ended:
+        if self.interrupts.signal is not None and self._broken_off:
             return exits.signalled(self.interrupts.signal)
-        return exits.first(self._tally.codes)
+        return exits.first(tally.codes)
 
-    def _unsent(self) -> Iterator[tuple[int, Row]]:
+    @property
+    def _broken_off(self) -> bool:
+        """Whether items were not read, or tasks not waited for."""
+        return not self._plan.source.ended or self._detaching is not None
+
+    def _ending(self, after: Stock, stopped: Exception | None) -> Ending:
+        plan, words = self._plan, self._results.words
+        asked = plan.order
+        unread = self.interrupts.signal is not None and not plan.source.ended
+        return Ending(
+            folder=plan.folder,
+            words=words,
+            stock=after,
+            before=plan.stock,
+            seconds=self._clock() - self._began,
+            resume=plan.resume,
+            again=asked.line() if unread or stopped is not None else None,
+            retry=None if asked.retry_failed else asked.line("--retry-failed"),
+            resubmit=asked.line(hints.AGAIN),
+            simulated=plan.simulated,
+            download=asked.download,
+        )
+
+    def _unread(self, after: Stock) -> Iterator[tuple[int, Row]]:
         """Give the rows of items that were never read."""
-        simulated = self._plan.target.simulate
+        plan = self._plan
         try:
-            for index, item in enumerate(self._plan.source.again()):
-                asked = None if isinstance(item, BadLine) else self._asked(item)
-                yield (
-                    index,
-                    results.row(
-                        index=index, request=asked, state=TaskState.QUEUED, simulated=simulated
-                    ),
+            for index, asked in prospect.unread(plan.source, plan.order.defaults, after):
+                found = results.row(
+                    index=index, request=asked, state=TaskState.QUEUED, simulated=plan.simulated
                 )
+                yield index, found
         except OSError as error:
             self._talk.error(error)
-
-    def _asked(self, item: Mapping[str, object]) -> GenerateRequest | Mapping[str, object]:
-        """Return the request of an item that was checked, unless its file was changed since."""
-        fields = {**self._plan.defaults, **item}
-        try:
-            return GenerateRequest.from_dict(fields)
-        except InvalidRequestError:
-            return fields
-
-    def _write(self, totals: gallery.Totals) -> bool:
-        """Write the results in order, and the page; false where that cannot be done."""
-        folder = self._plan.folder
-        complete = len(self._results) == self._plan.source.total
-        try:
-            self._results.finish(() if complete else self._unsent())
-            gallery.write(folder / places.GALLERY, totals, results.read(self._results.path))
-        except OSError as error:
-            self._tally.codes.add(Code.OTHER)
-            self._talk.complain(f"{folder} cannot be completed: {error.strerror or error}.")
-            for row in self._results.unwritten:
-                self._talk.say(f"Not written down: {results.as_line(row)}")
-            return False
-        return True

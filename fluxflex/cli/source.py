@@ -3,113 +3,74 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Protocol
 
 import attrs
 
 from fluxflex.cli.exits import UsageError
-from fluxflex.errors import Fault, InvalidRequestError
+from fluxflex.cli.items import EITHER, NO_TEXT, OBJECTS, PROMPTS, BadLine, Item, LineReader
+from fluxflex.cli.table import TableReader
+from fluxflex.errors import InvalidRequestError
+
+__all__ = [
+    "NO_TEXT",
+    "BadLine",
+    "FileSource",
+    "Item",
+    "Source",
+    "StdinSource",
+    "Survey",
+    "open_source",
+    "survey",
+]
 
 _KINDS = (
     ".txt (a prompt a line; blank lines and lines that begin with # are skipped), "
+    ".csv (its first line names the columns, prompt among them), "
     ".jsonl (a JSON object or string a line), or - for lines on stdin"
 )
-NO_TEXT = "is no UTF-8 text"
-_BOM = b"\xef\xbb\xbf"
 _CHUNK = 65536
 # Lines of stdin that may wait to be asked for.
 _AHEAD = 64
+# Bad lines that are told one by one.
+_NAMED = 10
 
 
-@attrs.frozen
-class BadLine:
-    """A line that is no request; the batch gives it an outcome like any other."""
+class Reader(Protocol):
+    """How files of one kind are read."""
 
-    number: int
-    message: str
+    def notes(self, path: Path, /) -> tuple[str, ...]:
+        """Return what people should know before its items are bought.
 
-    @property
-    def error(self) -> InvalidRequestError:
-        """Why it is none."""
-        return InvalidRequestError([Fault(f"line {self.number}", self.message)])
+        Raises:
+            UsageError: the file as a whole cannot be used.
+        """
 
-
-Item = Mapping[str, object] | BadLine
+    def numbered(self, path: Path, /) -> Iterator[tuple[int, Item]]:
+        """Give each item with the number of its line; nothing of the file is kept."""
 
 
-def _prompt_line(text: str) -> Mapping[str, object]:
-    return {"prompt": text}
-
-
-def _json_line(text: str) -> Mapping[str, object]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        why = f": {error}" if isinstance(error, json.JSONDecodeError) else ""
-        raise ValueError(f"is no JSON{why}") from None
-    if isinstance(value, str):
-        return {"prompt": value}
-    if not isinstance(value, dict):
-        raise ValueError(f"must be a JSON object or string, not {type(value).__name__}")  # noqa: TRY004 - a fault of the line, told like the others
-    return value
-
-
-def _either_line(text: str) -> Mapping[str, object]:
-    """Read a line of stdin: what begins as an object is JSON, anything else may be a prompt."""
-    if text.startswith("{"):
-        return _json_line(text)
-    if text.startswith('"'):
-        try:
-            return _json_line(text)
-        except ValueError:
-            return _prompt_line(text)
-    return _prompt_line(text)
-
-
-@attrs.frozen
-class Reader:
-    """How the lines of one kind of source are read."""
-
-    parse: Callable[[str], Mapping[str, object]]
-    comments: bool
-
-    def item(self, number: int, line: bytes) -> Item | None:
-        """Return what a line asks for; `None` for a line to skip."""
-        try:
-            text = (line.removeprefix(_BOM) if number == 1 else line).decode().strip()
-        except UnicodeDecodeError:
-            return BadLine(number, NO_TEXT)
-        if not text or (self.comments and text.startswith("#")):
-            return None
-        try:
-            return self.parse(text)
-        except ValueError as error:
-            return BadLine(number, str(error))
-
-
-_READERS = {
-    ".txt": Reader(_prompt_line, comments=True),
-    ".jsonl": Reader(_json_line, comments=False),
-}
-_STDIN = Reader(_either_line, comments=True)
+_READERS: Mapping[str, Reader] = {".txt": PROMPTS, ".csv": TableReader(), ".jsonl": OBJECTS}
 
 
 class FileSource:
-    """A file, read line by line; nothing of it is kept.
+    """A file, read item by item; nothing of it is kept.
 
     Attributes:
         name: what to call it.
+        notes: what people should know before its items are bought.
         total: how many items it has, once they were counted.
         ended: whether the last item was given.
     """
 
     def __init__(self, path: Path, reader: Reader) -> None:
         self.name = str(path)
+        self.notes = reader.notes(path)
         self.total: int | None = None
         self.ended = False
         self._path = path
@@ -118,11 +79,7 @@ class FileSource:
 
     def numbered(self) -> Iterator[tuple[int, Item]]:
         """Give each item with the number of its line."""
-        with self._path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                item = self._reader.item(number, line)
-                if item is not None:
-                    yield number, item
+        return self._reader.numbered(self._path)
 
     def again(self) -> Iterator[Item]:
         """Give all items from the first."""
@@ -146,12 +103,13 @@ class StdinSource:
     """Lines that come on a pipe, at their own pace.
 
     Attributes:
-        name, total, ended: as those of a file; the total is not known.
+        name, notes, total, ended: as those of a file; the total is not known.
     """
 
     total: int | None = None
+    notes: tuple[str, ...] = ()
 
-    def __init__(self, fd: int = 0, reader: Reader = _STDIN) -> None:
+    def __init__(self, fd: int = 0, reader: LineReader = EITHER) -> None:
         self.name = "stdin"
         self.ended = False
         self._fd = fd
@@ -163,10 +121,7 @@ class StdinSource:
     def numbered(self) -> Iterator[tuple[int, Item]]:
         """Give each item with the number of its line, waiting for them; instead of `items`."""
         with open(self._fd, "rb", closefd=False) as pipe:
-            for number, line in enumerate(pipe, 1):
-                item = self._reader.item(number, line)
-                if item is not None:
-                    yield number, item
+            yield from self._reader.items(pipe)
 
     def again(self) -> Iterator[Item]:
         """Give nothing: a pipe cannot be read twice."""
@@ -222,7 +177,7 @@ def open_source(name: str) -> Source:
     """Return the source of that name.
 
     Raises:
-        UsageError: there is no such file, or it is of no known kind.
+        UsageError: there is no such file, it is of no known kind, or its columns are not named.
     """
     if name == "-":
         return StdinSource()
@@ -245,6 +200,14 @@ class Survey:
     count: int
     estimate: Decimal
     faults: tuple[str, ...]
+
+    def complaints(self) -> Iterator[str]:
+        """Give the first of the bad lines, and how many more there are."""
+        yield from self.faults[:_NAMED]
+        if len(self.faults) > _NAMED:
+            garbled = any(fault.endswith(NO_TEXT) for fault in self.faults)
+            doubt = " Is it a text file in UTF-8?" if garbled else ""
+            yield f"… and {len(self.faults) - _NAMED:,} more.{doubt}"
 
 
 def survey(

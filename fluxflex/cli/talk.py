@@ -163,10 +163,14 @@ def _logged(talk: Talk) -> Iterator[None]:
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Keep the library's notes back while the command tells the same in its own words."""
+    """Keep the library's notes back while the command tells the same in its own words.
+
+    Its errors are told all the same: an id that is in no journal is known nowhere else.
+    """
     log = logging.getLogger("fluxflex")
-    before, log.disabled = log.disabled, True
+    before = log.level
+    log.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        log.disabled = before
+        log.setLevel(before)

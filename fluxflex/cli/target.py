@@ -21,6 +21,10 @@ _BASE_URL_VARIABLE = "FLUXFLEX_BASE_URL"
 # More than any rehearsal asks for.
 _PLAY_MONEY = Decimal(1_000_000)
 SIMULATED_KEY = "simulated"
+# The account of every embedded simulator, and of no other: a folder that was begun with one is
+# carried on with the next.
+_SIMULATED_USER = 20_262_026
+_SPEED = 4.0
 
 
 @attrs.frozen
@@ -46,7 +50,7 @@ class Target:
 
     base_url: str | None = None
     simulate: bool = False
-    speed: float = 4.0
+    speed: float = _SPEED
 
     def __attrs_post_init__(self) -> None:
         if self.simulate and self.base_url is not None:
@@ -58,6 +62,14 @@ class Target:
         url = self.base_url or os.environ.get(_BASE_URL_VARIABLE) or ""
         return not (self.simulate or is_loopback(url))
 
+    @property
+    def words(self) -> list[str]:
+        """The options that name it."""
+        if self.base_url is not None:
+            return ["--base-url", self.base_url]
+        faster = ["--speed", f"{self.speed:g}"] if self.speed != _SPEED else []
+        return ["--simulate", *faster] if self.simulate else []
+
     @asynccontextmanager
     async def access(self) -> AsyncIterator[Access]:
         """Give the address and the key, with the simulator behind them where that is asked for."""
@@ -66,7 +78,13 @@ class Target:
             return
         from fluxflex.simulator import Simulator
 
-        async with Simulator(speed=self.speed, balance_usd=_PLAY_MONEY) as simulator:
+        # What it accepted outlives it: its ids say when each task is due, and what it draws.
+        async with Simulator(
+            speed=self.speed,
+            balance_usd=_PLAY_MONEY,
+            user_id=_SIMULATED_USER,
+            lasting_ids=True,
+        ) as simulator:
             _reach_directly("127.0.0.1")
             yield Access(SIMULATED_KEY, simulator.url)
 

@@ -55,6 +55,7 @@ def test_a_batch_leaves_pictures_results_and_a_page(room: Path, run: Run, provid
         "0001-a-sea.png",
         "0003-a-lake.png",
         "index.html",
+        "journal.db",
         "results.jsonl",
     ]
     first, second, third = rows("out")
@@ -76,7 +77,7 @@ def test_a_batch_leaves_pictures_results_and_a_page(room: Path, run: Run, provid
     assert second["error"]["charged"] == "unknown"
     assert third["quality"] == "1K"
     assert "2: The task failed" in said.err
-    assert "3 items: 2 completed, 1 failed. $0.14 spent" in said.err
+    assert "3 items: 2 completed ($0.10), 1 failed ($0.04). $0.14 spent" in said.err
     assert "2 pictures in out. To look at them: out/index.html" in said.err
 
 
@@ -99,7 +100,11 @@ def test_without_download_urls_are_given(room: Path, run: Run, provide: Provide)
     assert "The links are in out/index.html." in said.err
     assert rows("out")[0]["path"] is None
     assert provider.ledger.file_requests == 0
-    assert len(list((room / "out").iterdir())) == 2
+    assert {path.name for path in (room / "out").iterdir()} == {
+        "index.html",
+        "journal.db",
+        "results.jsonl",
+    }
 
 
 def test_a_rehearsal_needs_no_key(
@@ -170,6 +175,7 @@ def test_closed_streams_hold_up_nothing(
     assert {path.name for path in (room / "out").iterdir()} == {
         "0001-a.png",
         "index.html",
+        "journal.db",
         "results.jsonl",
     }
 
@@ -185,7 +191,7 @@ def test_a_bad_default_is_told_once(run: Run, provide: Provide) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["p.csv", "-o", "out"],
+        ["p.md", "-o", "out"],
         ["missing.txt", "-o", "out"],
         ["p.txt"],
         ["p.txt", "-o", "p.txt"],
@@ -203,27 +209,13 @@ def test_a_bad_default_is_told_once(run: Run, provide: Provide) -> None:
 def test_usage_errors(room: Path, run: Run, words: list[str]) -> None:
     """What cannot be done as it is written ends with 2, before anything is made or bought."""
     (room / "p.txt").write_text("a\n")
-    (room / "p.csv").write_text("a\n")
+    (room / "p.md").write_text("a\n")
     (room / "full").mkdir()
     (room / "full" / "theirs.txt").touch()
     said = run("batch", *words)
     assert said.code == 2
     assert said.err
     assert not (room / "out").exists()
-
-
-def test_a_second_batch_wants_another_folder(run: Run, provide: Provide) -> None:
-    """A folder that holds a batch is left as it is."""
-    provider = provide()
-    Path("p.txt").write_text("a\n")
-    command = ("batch", "p.txt", "-o", "out", "--base-url", provider.url)
-    assert run(*command).code == 0
-    before = {path: path.read_bytes() for path in Path("out").iterdir()}
-    said = run(*command)
-    assert said.code == 2
-    assert "out already holds a batch. Choose another -o. Nothing was bought." in said.err
-    assert provider.ledger.posts_received == 1
-    assert before == {path: path.read_bytes() for path in Path("out").iterdir()}
 
 
 def test_a_missing_key_names_both_variables(
@@ -361,7 +353,13 @@ def test_uncertain_items_are_counted_as_such(run: Run, provide: Provide) -> None
     assert said.code == 10
     found = rows("out")[0]
     assert (found["state"], found["cost_usd"]) == ("UNCERTAIN", None)
-    assert "2 items: 1 failed, 1 uncertain. $0.04 spent, $0.04 may still be billed" in said.err
+    assert (
+        "2 items: 1 failed ($0.04), 1 uncertain ($0.04 may be billed). "
+        "$0.04 spent, $0.04 may still be billed"
+    ) in said.err
+    assert "1 item is uncertain: sent and never answered, and may have been billed." in said.err
+    assert "To submit once more, which may pay twice:\n  fluxflex batch p.txt -o out" in said.err
+    assert said.err.count("--resubmit-uncertain") == 2
 
 
 def test_a_task_that_takes_too_long_is_named(run: Run, provide: Provide) -> None:
@@ -372,8 +370,8 @@ def test_a_task_that_takes_too_long_is_named(run: Run, provide: Provide) -> None
     assert said.code == 7
     found = rows("out")[0]
     assert (found["state"], found["cost_usd"]) == ("TIMED_OUT", 0.04)
-    assert f"  fluxflex wait {found['task_id']}" in said.err.splitlines()
-    assert "1 task left at the provider, and paid for." in said.err
+    assert f"  fluxflex resume out --base-url {url}" in said.err.splitlines()
+    assert "1 task left running, paid for. To fetch, at no further cost:" in said.err
     assert "No pictures were saved. What happened to each: out/index.html" in said.err
     assert "attach" not in said.err
     assert "attach" not in Path("out/index.html").read_text(encoding="utf-8")
@@ -389,18 +387,18 @@ def test_a_picture_that_cannot_be_fetched_is_a_failed_item(run: Run, provide: Pr
     assert (found["state"], found["path"], found["cost_usd"]) == ("COMPLETED", None, 0.04)
     assert found["url"].startswith(provider.url)
     assert "1 item: 1 made, not saved." in said.err
-    assert f"Fetch it with: fluxflex wait {found['task_id']}" in said.err
-    assert f"  fluxflex wait {found['task_id']}" in said.err.splitlines()
+    assert f"Fetch it with: fluxflex resume out --base-url {provider.url}" in said.err
+    assert "1 picture made and not saved, paid for. To fetch, at no further cost:" in said.err
 
 
 def test_a_full_disk_stops_the_batch(
     room: Path, provide: Provide, spawn: Callable[..., Any]
 ) -> None:
     """What cannot be written ends with 1 and a clear message; nothing more is bought."""
-    provider = provide(pictures=lambda _: b"\x89PNG\r\n\x1a\n" + b"\0" * 300_000)
+    provider = provide(pictures=lambda _: b"\x89PNG\r\n\x1a\n" + b"\0" * 900_000)
     (room / "p.txt").write_text("".join(f"{n}\n" for n in range(40)))
     code = (
-        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (800_000, 800_000))\n"
         "from fluxflex.cli import main; main()"
     )
     words = ("batch", "p.txt", "-o", "out", "-c", "1", "--base-url", provider.url)
@@ -419,25 +417,33 @@ def test_a_full_disk_stops_the_batch(
 def test_results_that_cannot_be_written_are_told(run: Run, provide: Provide) -> None:
     """A row for which there is no room stops the batch, and is told on stderr instead."""
     provider = provide()
+    command = ("batch", "p.txt", "-o", "out", "-c", 2, "--base-url", provider.url)
+    Path("p.txt").write_text("0\n")
+    assert run(*command).code == 0
+    # The journal keeps its room; only the results have none left.
+    Path("out/results.jsonl").write_text(
+        json.dumps(rows("out")[0] | {"note": "x" * 800_000}) + "\n"
+    )
+    size = Path("out/results.jsonl").stat().st_size + 500
     Path("p.txt").write_text("".join(f"{n}\n" for n in range(20)))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
-        said = run("batch", "p.txt", "-o", "out", "-c", 2, "--base-url", provider.url)
+        said = run(*command)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert said.code == 1
     assert said.err.count("results.jsonl cannot be written: ") == 1
     assert "out cannot be completed: File too large." in said.err
     assert "index.html" not in said.err
-    assert len(provider.ledger) < 6
+    assert len(provider.ledger) < 7
     unwritten = [line for line in said.err.splitlines() if line.startswith("Not written down: ")]
     written = {row["task_id"] for row in rows("out")}
     told = {json.loads(line.partition(": ")[2])["task_id"] for line in unwritten}
     assert written | told == {entry.task_id for entry in provider.ledger.entries}
-    assert {path.name for path in Path("out").iterdir() if path.suffix != ".png"} == {
-        "results.jsonl"
-    }
+    assert not list(Path("out").glob("*.part"))
+    assert run(*command).code == 0
+    assert len(rows("out")) == len(provider.ledger) == 20
 
 
 def test_stdin_brings_items_of_its_own(

@@ -56,12 +56,13 @@ def test_each_error_has_its_code(error: BaseException, code: int) -> None:
         (errors.ServerError("x", status=500), 9),
         (errors.DownloadError("x", task_id=ID, url="u"), 9),
         (errors.DownloadError("x", task_id=ID, url="u", local=True), 1),
+        (errors.JournalError("x"), 1),
         (errors.SubmitUncertainError("x", phase="sent"), 10),
         (errors.TaskTimeoutError(task_id=ID, seconds=1), 7),
     ],
 )
 def test_an_item_fails_its_batch_in_its_own_way(error: BaseException, code: int) -> None:
-    """What is no more than an item's failure counts as one; a full disk is this machine's."""
+    """An item's failure counts as one; a full disk or a lost journal is this machine's fault."""
     assert code_of_item(error) == code
 
 

@@ -77,21 +77,38 @@ def test_a_new_folder_and_an_empty_one_are_fine(room: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({"results.jsonl": '{"index": 0, "state": "COMPLETED"}\n'}, "already holds a batch"),
-        ({"results.jsonl": ""}, "already holds a batch"),
+        ({"results.jsonl": '{"index": 0, "state": "COMPLETED"}\n'}, "without its journal.db"),
+        ({"results.jsonl": ""}, "without its journal.db"),
         ({"results.jsonl": "[]\n"}, "not empty: it holds results.jsonl"),
         ({"results.jsonl": "their own"}, "not empty: it holds results.jsonl"),
         ({"a": "", "b": "", "c": "", "d": ""}, r"it holds a, b, c and 1 more"),
     ],
 )
 def test_a_folder_in_use_is_refused(room: Path, files: dict[str, str], words: str) -> None:
-    """Neither a batch of ours nor other people's files are touched."""
+    """Neither a batch that cannot be carried on nor other people's files are touched."""
     folder = room / "out"
     folder.mkdir()
     for name, text in files.items():
         (folder / name).write_text(text)
     with pytest.raises(UsageError, match=words):
         places.check_folder(folder)
+
+
+def test_a_folder_with_a_journal_is_carried_on(room: Path) -> None:
+    """Whatever else lies there: the batch has been there before."""
+    assert not places.check_folder(room / "new")
+    (room / "journal.db").touch()
+    (room / "0001-a.png").touch()
+    assert places.check_folder(room)
+    places.check_batch(room)
+
+
+def test_only_a_batch_can_be_resumed(room: Path) -> None:
+    """A folder without a journal has nothing to go on with."""
+    with pytest.raises(UsageError, match="There is no folder"):
+        places.check_batch(room / "new")
+    with pytest.raises(UsageError, match=r"there is no journal\.db in it"):
+        places.check_batch(room)
 
 
 def test_a_file_is_no_folder(room: Path) -> None:

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from fluxflex.cli.run import Plan, Run
+from fluxflex.cli.order import Order
+from fluxflex.cli.plan import Plan
+from fluxflex.cli.run import Run
 from fluxflex.cli.source import FileSource, StdinSource, open_source
 from fluxflex.cli.talk import Talk
 from fluxflex.cli.target import Access, Target
@@ -35,7 +37,7 @@ def plan_of(simulator: Simulator, count: int, **more: Any) -> Plan:
     assert isinstance(source, FileSource)
     source.total = count
     options = {"concurrency": 2, "target": Target(base_url=simulator.url), **more}
-    return Plan(source=source, folder=Path("out"), **options)
+    return Plan(source=source, order=Order(source="p.txt", out=Path("out"), **options))
 
 
 def rows() -> list[dict[str, Any]]:
@@ -64,12 +66,21 @@ def finish(simulator: Simulator) -> None:
             simulator.finish(entry.task_id)
 
 
+async def followed(run: Run, count: int) -> None:
+    """Let the run learn that so many tasks were accepted; they are on disk then."""
+    for _ in range(100_000):
+        if len(run._session.handles()) == count:
+            return
+        await asyncio.sleep(0)
+
+
 async def test_one_interrupt_stops_reading_and_drains(capsys: pytest.CaptureFixture[str]) -> None:
     """What runs is waited for and saved; what was not read stands as not sent."""
     async with Simulator(durations=Manual(), pictures=lambda _: PNG) as simulator:
         run = Run(plan_of(simulator, 5), Talk())
         work = asyncio.ensure_future(run.run())
         await simulator.wait_for(lambda ledger: len(ledger) == 2)
+        await followed(run, 2)
         signal.raise_signal(signal.SIGINT)
         await asyncio.sleep(0)
         finish(simulator)
@@ -77,14 +88,16 @@ async def test_one_interrupt_stops_reading_and_drains(capsys: pytest.CaptureFixt
         assert len(simulator.ledger) == 2
     assert states() == ["COMPLETED", "COMPLETED", "QUEUED", "QUEUED", "QUEUED"]
     said = capsys.readouterr()
-    assert "Stopping: nothing more is read. Waiting for 2 tasks" in said.err
+    stopping = "Stopping: nothing more is read. Waiting for 2 tasks that still run ($0.08)."
+    assert stopping in said.err
     assert "Press Ctrl-C again" in said.err
     assert "5 items: 2 completed, 3 not sent. $0.08 spent" in said.err
+    assert "To carry on, where nothing is paid twice:\n  fluxflex batch p.txt -o out" in said.err
     assert len(said.out.splitlines()) == 2
 
 
 async def test_a_second_interrupt_detaches(capsys: pytest.CaptureFixture[str]) -> None:
-    """What still runs stands with its id, and the command that fetches it is named."""
+    """What still runs stands with its id, and the commands that go on are named."""
     async with Simulator(durations=Manual(), pictures=lambda _: PNG) as simulator:
         run = Run(plan_of(simulator, 3), Talk())
         work = asyncio.ensure_future(run.run())
@@ -95,17 +108,18 @@ async def test_a_second_interrupt_detaches(capsys: pytest.CaptureFixture[str]) -
         assert await work == 130
     assert states() == ["ABANDONED", "ABANDONED", "QUEUED"]
     said = capsys.readouterr().err
-    for entry in simulator.ledger.entries:
-        assert f"  fluxflex wait {entry.task_id}" in said
-    assert "2 tasks left at the provider, and paid for." in said
+    url = f"--base-url {simulator.url}"
+    assert "2 tasks left running, paid for. To fetch, at no further cost:" in said
+    assert f"  fluxflex resume out {url}" in said.splitlines()
+    assert f"  fluxflex batch p.txt -o out --concurrency 2 {url}" in said.splitlines()
     assert said.count("Detaching") == 1
-    assert "2 still running at the provider, 1 not sent" in said
+    assert "3 items: 2 still running, 1 not sent. $0.08 spent" in said
 
 
-async def test_a_rehearsal_that_is_left_has_nothing_to_fetch(
+async def test_a_rehearsal_that_is_left_speaks_of_no_money(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Simulated tasks end with their simulator: no money, and no command that would fetch them."""
+    """Simulated tasks are fetched like others, but were not paid for."""
     async with Simulator(durations=Manual()) as simulator:
 
         @asynccontextmanager
@@ -113,7 +127,7 @@ async def test_a_rehearsal_that_is_left_has_nothing_to_fetch(
             yield Access("simulated", simulator.url)
 
         monkeypatch.setattr(Target, "access", access)
-        plan = plan_of(simulator, 3, target=Target(simulate=True))
+        plan = plan_of(simulator, 3, target=Target(simulate=True, speed=9))
         run = Run(plan, Talk(simulated=True))
         work = asyncio.ensure_future(run.run())
         await simulator.wait_for(lambda ledger: len(ledger) == 2)
@@ -122,10 +136,11 @@ async def test_a_rehearsal_that_is_left_has_nothing_to_fetch(
         run.interrupts.interrupt()
         assert await work == 130
     said = capsys.readouterr().err
-    assert "Press Ctrl-C again to stop at once." in said
-    assert "2 simulated tasks were left; they ended with the simulator." in said
-    assert "3 items: 1 not sent, 2 ended with the simulator. " in said
-    for word in ("fluxflex wait", "paid", "billed", "reserved", "provider"):
+    assert "Press Ctrl-C again to leave them running." in said
+    assert "2 tasks left running. To fetch, at no further cost:" in said
+    assert "  fluxflex resume out --simulate --speed 9" in said.splitlines()
+    assert "3 items: 2 still running, 1 not sent. " in said
+    for word in ("fluxflex wait", "billed", "reserved", "provider"):
         assert word not in said
 
 
@@ -163,7 +178,7 @@ async def test_an_interrupt_wakes_who_waits_for_stdin() -> None:
     async with Simulator(durations=0.0, pictures=lambda _: PNG) as simulator:
         plan = plan_of(simulator, 0)
         source = StdinSource(reading)
-        run = Run(Plan(source=source, folder=plan.folder, target=plan.target), Talk())
+        run = Run(Plan(source=source, order=plan.order), Talk())
         work = asyncio.ensure_future(run.run())
         os.write(writing, b"one\n")
         await simulator.wait_for(lambda ledger: ledger.file_requests == 1)
@@ -195,7 +210,7 @@ async def test_a_file_that_changed_meanwhile(capsys: pytest.CaptureFixture[str])
         rewrite(b"number 0\n\xff\nnumber 2\n \n")
         assert await work == 6
     assert states() == ["QUEUED"] * 3
-    assert "4 items: 4 not sent" in capsys.readouterr().err
+    assert "3 items: 3 not sent" in capsys.readouterr().err
 
 
 async def test_a_file_that_vanished_meanwhile(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,8 @@ import attrs
 import pytest
 from rich.console import Console
 
-from fluxflex import Outcome, Statistics, TaskState, errors
-from fluxflex.cli import gallery, progress, results, summary, target
-from fluxflex.cli.exits import UsageError
+from fluxflex import Outcome, TaskState, errors
+from fluxflex.cli import gallery, progress, summary, target
 from fluxflex.cli.progress import Lines, Screen, Snapshot, duration, speed
 from fluxflex.cli.talk import Talk, counted, dollars, guarded, hushed
 from tests.cli import cli_helpers as shared
@@ -95,7 +94,7 @@ def test_what_was_not_sent_did_not_fail() -> None:
     assert progress.pace(attrs.evolve(AT, unsent=2))[:3] == ["4 running", "1 failed", "2 not sent"]
     unsent = Outcome(index=0, item=None, state=TaskState.QUEUED)
     tally = summary.Tally()
-    tally.count(unsent, row(state="QUEUED"), errors.SessionClosedError("closed"))
+    tally.count(unsent, errors.SessionClosedError("closed"))
     assert (tally.done, tally.failed, tally.unsent) == (1, 0, 1)
 
 
@@ -302,7 +301,7 @@ def test_what_others_wrote_is_escaped() -> None:
     [
         ("QUEUED", None, "idle", "not sent"),
         ("COMPLETED", {"message": "Why?", "hint": "Go on"}, "bad", "Why? Go on."),
-        ("ABANDONED", {"message": "x"}, "wait", "still running at the provider"),
+        ("ABANDONED", {"message": "x"}, "wait", "still running"),
         ("UNCERTAIN", {"message": "x"}, "wait", "uncertain"),
         ("COMPLETED", {"message": "x"}, "bad", "made, not saved"),
         ("DOZING", None, "idle", "dozing"),
@@ -330,47 +329,3 @@ def test_a_page_that_cannot_be_written_leaves_nothing(room: Path) -> None:
     with pytest.raises(OSError, match=r"index\.html"):
         gallery.write(room / "index.html", totals, [])
     assert [path.name for path in room.iterdir()] == ["index.html"]
-
-
-# -- rows -------------------------------------------------------------------------------------
-
-
-def test_rows_are_written_as_they_come_and_ordered_at_the_end(room: Path) -> None:
-    """Each line is on disk at once; the end puts them in order, with those never read."""
-
-    def one(index: int) -> results.Row:
-        prompt = {"prompt": f"\ud800 {index} é"}
-        return results.row(index=index, request=prompt, state=TaskState.QUEUED)
-
-    with results.Results(room) as file:
-        for index in (2, 0):
-            assert file.add(index, one(index))
-        found = [line["index"] for line in results.read(file.path)]
-        assert found == [2, 0]
-        file.finish([(index, one(index)) for index in range(4)])
-    rows = list(results.read(room / "results.jsonl"))
-    assert [line["index"] for line in rows] == [0, 1, 2, 3]
-    assert rows[1]["prompt"] == "? 1 é"
-    assert [path.name for path in room.iterdir()] == ["results.jsonl"]
-
-
-def test_two_runs_never_share_a_folder(room: Path) -> None:
-    """Whoever comes second is refused, however close."""
-    with results.Results(room), pytest.raises(UsageError, match="already holds a batch"):
-        results.Results(room)
-
-
-def test_many_left_tasks_are_named_in_part(room: Path) -> None:
-    """Five ids are said; the others stand in the results."""
-    tally = summary.Tally(left=[f"t{n}" for n in range(23)])
-    names = [field.name for field in attrs.fields(Statistics)]
-    counts: dict[str, Any] = dict.fromkeys(names, Decimal(0))
-    money = Statistics(**counts)
-    lines = list(tally.lines(summary.Ending(folder=room, money=money, seconds=1.0)))
-    assert lines[0] == "0 items: nothing to do. $0.00 spent, 1.0 s."
-    assert len([line for line in lines if line.startswith("  fluxflex wait t")]) == 5
-    assert "  … and 18 more, named in results.jsonl" in lines
-    one = summary.Ending(folder=room, money=money, seconds=1.0, simulated=True, page=False)
-    found = list(summary.Tally(left=["t"], saved=1).lines(one))
-    assert found[1] == "1 simulated task was left; it ended with the simulator."
-    assert found[2] == f"1 picture in {room}."
