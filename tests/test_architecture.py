@@ -22,7 +22,7 @@ FLOORS: list[set[str]] = [
     {"_core.encode", "_core.decode"},
     # Pure below: no loop, no clock, no I/O, no logging.
     {"_aio.transport", "_aio.slots", "_aio.reports", "_aio.tally", "_aio.crew"},
-    {"_aio.entry", "_aio.pictures", "_aio.room"},
+    {"_aio.entry", "_aio.pictures", "_aio.room", "_aio.trouble"},
     {"_aio.sender", "_aio.images", "_aio.settings", "_aio.schema"},
     {"_aio.poller", "_aio.handle", "_aio.account", "_aio.store"},
     {"_aio.journal", "_aio.runs", "_aio.adoption", "_aio.outcome"},

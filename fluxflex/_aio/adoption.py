@@ -42,10 +42,11 @@ async def adopt(own: Store, new_key: Callable[[], Key]) -> None:
             same = all([await other.fact(name) == await own.fact(name) for name in _WHOSE])
             if same:
                 await _copy(other, own, new_key)
+                room.remove(path)  # before anybody else can take it over
         finally:
             await other.close()
         if same:
-            room.remove(path)
+            room.remove(path)  # where an open file cannot be removed
         else:
             log.warning("%s belongs to another account: it is left as it is", path)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -120,7 +120,7 @@ class JournalEntry:
         if not self._request:
             return None
         try:
-            return GenerateRequest.from_dict(_loaded(self._request))
+            return GenerateRequest.from_dict(_loaded(self._request, _exactly))
         except InvalidRequestError:
             raise _damaged() from None
 
@@ -263,23 +263,20 @@ def _text(values: Row) -> str:
     return jsonlib.dumps(values).decode()
 
 
-def _loaded(text: str) -> Row:
+def _exactly(body: bytes) -> object:
+    """Read JSON with integers of any size: metadata comes back as it was given."""
+    value: object = json.loads(body)
+    return value
+
+
+def _loaded(text: str, loads: Callable[[bytes], object] = jsonlib.loads) -> Row:
     try:
-        values = jsonlib.loads(text.encode())
-    except ValueError:
-        values = _loaded_slowly(text)
+        values = loads(text.encode())
+    except (ValueError, RecursionError):
+        values = None
     if not isinstance(values, dict):
         raise _damaged()
     return values
-
-
-def _loaded_slowly(text: str) -> object:
-    """Read what only the plain reader takes: an integer of more than 64 bits, say."""
-    try:
-        value: object = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value
 
 
 def _damaged() -> JournalError:

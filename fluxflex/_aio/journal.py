@@ -20,6 +20,7 @@ from pathlib import Path
 
 import attrs
 
+from fluxflex._aio import room
 from fluxflex._aio.entry import Row, path_text, request_text, row_of
 from fluxflex._aio.store import Store
 from fluxflex._core.lifecycle import Abandoned, Change, Key, Running, Sent, TaskState
@@ -67,13 +68,17 @@ class Journal:
     Args:
         store: the open file.
         wall: seconds since the epoch.
+        passing: whether the file goes when nothing stands in it, as one of many in a folder.
 
     Attributes:
         error: why nothing new may be sent; `None` while all is well.
     """
 
-    def __init__(self, store: Store, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: Store, *, wall: Callable[[], float] = time.time, passing: bool = False
+    ) -> None:
         self.store = store
+        self._passing = passing
         self.error: JournalError | None = None
         self._wall = wall
         self._next = _Group()
@@ -275,7 +280,10 @@ class Journal:
             log.error("not in the journal: %s", ", ".join(map(str, lost)))
         if not self._unwritten:
             self.store.free()
+        passes = self._passing and not self._unwritten and await self.store.is_empty()
         await self.store.close()
+        if passes:
+            room.remove(self.store.path)
 
 
 def _awaited(row: Row) -> bool:

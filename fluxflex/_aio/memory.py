@@ -62,7 +62,7 @@ class Memory:
         """
         in_folder = os.path.isdir(place) or place.endswith(("/", os.sep))  # noqa: ASYNC240, PTH112 - once, before anything runs; `Path` drops the slash
         file = adoption.file_in(Path(place)) if in_folder else Path(place)
-        journal = Journal(await Store.open(file, create=True))
+        journal = Journal(await Store.open(file, create=True), passing=in_folder)
         return cls(make(journal), journal, in_folder=in_folder)
 
     # -- at the beginning --------------------------------------------------------------------
@@ -86,7 +86,7 @@ class Memory:
 
     async def _begin(self, key: str) -> None:
         # A file in which nothing stands yet belongs to whoever comes.
-        empty = not await self._store.read("SELECT 1 FROM items LIMIT 1")
+        empty = await self._store.is_empty()
         await self._check_origin(empty=empty)
         await self._check_account(account.stand_in(key), empty=empty)
         self._store.put_aside()

@@ -40,7 +40,6 @@ MIGRATIONS: tuple[str, ...] = (
     """,
 )
 PRAGMAS = (
-    "locking_mode=EXCLUSIVE",
     "journal_mode=WAL",
     "synchronous=FULL",
     "wal_autocheckpoint=512",

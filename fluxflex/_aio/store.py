@@ -8,10 +8,9 @@ seal and nothing else.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -29,6 +28,7 @@ from fluxflex._aio.schema import (
     TAKE_OVER,
     UPSERT,
 )
+from fluxflex._aio.trouble import MALFORMED, foreign, told
 from fluxflex._core import jsonlib, refusals
 from fluxflex.errors import ConfigurationError, JournalError
 
@@ -63,37 +63,38 @@ class Store:
         """
         connect = _connect()
         torn = room.has_log(path)
-        with _told(path):
+        with told(path):
             if create:
                 room.make(path)
             elif not room.exists(path):
                 raise JournalError(f"There is no journal {path}", hint="Name another file.")
             new = room.is_new(path)
-            if not new and not room.is_ours(path, APPLICATION_ID):
-                raise _none(path)
+            if not (create if new else room.is_ours(path, APPLICATION_ID)):
+                raise foreign(path)
             room.close_to_others(path)
             connection = await connect(path, isolation_level=None, timeout=0)
         store = cls(connection, path)
         try:
-            with _told(path):
-                if new:
-                    # First of all: by it the file is known, whatever happens next.
-                    await store.fetch(f"PRAGMA application_id = {APPLICATION_ID}")
-                await store._prepare(checked=torn)
+            with told(path):
+                await store._prepare(new=new, torn=torn)
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
                 await connection.close()
             raise
         return store
 
-    async def _prepare(self, *, checked: bool) -> None:
+    async def _prepare(self, *, new: bool, torn: bool) -> None:
+        # The lock is taken by the first write, and kept until the file is closed.
+        await self.fetch("PRAGMA locking_mode = EXCLUSIVE")
+        if new:
+            # By it the file is known, whatever happens next.
+            await self.fetch(f"PRAGMA application_id = {APPLICATION_ID}")
         for pragma in PRAGMAS:
             await self.fetch(f"PRAGMA {pragma}")
-        # The lock is taken by the first write, and kept until the file is closed.
         await self.fetch("BEGIN IMMEDIATE")
         try:
             await self._migrate()
-            if checked:
+            if torn:
                 await self._check()
             # Whoever was sending then has gone, since the file is ours now.
             await self.fetch(LEFT_UNCERTAIN, (error_text(refusals.interrupted()),))
@@ -117,7 +118,7 @@ class Store:
 
     async def _check(self) -> None:
         if await self.fetch("PRAGMA quick_check(1)") != [("ok",)]:
-            raise sqlite3.DatabaseError(_MALFORMED)
+            raise sqlite3.DatabaseError(MALFORMED)
 
     async def _number(self, sql: str) -> int:
         [[number]] = await self.fetch(sql)
@@ -143,7 +144,7 @@ class Store:
         Raises:
             JournalError: they cannot be written.
         """
-        with _told(self.path):
+        with told(self.path):
             await self.fetch(UPSERT, (jsonlib.dumps(list(rows)).decode(),))
             if sealed:
                 await self.fetch(SEAL)
@@ -156,7 +157,7 @@ class Store:
         Raises:
             JournalError: it cannot be read.
         """
-        with _told(self.path):
+        with told(self.path):
             return await self.fetch(sql, values)
 
     async def stretch(self, most: int, where: str, *values: object) -> list[JournalEntry]:
@@ -198,7 +199,7 @@ class Store:
         Raises:
             JournalError: it cannot be done.
         """
-        with _told(self.path):
+        with told(self.path):
             await self.fetch(sql, values)
 
     async def forget(self, which: str, then: float) -> None:
@@ -219,11 +220,20 @@ class Store:
         if not rows:
             return
         money = sum((Decimal(str(a or 0)) + Decimal(str(b or 0)) for a, b in rows), Decimal(0))
-        with _told(self.path):
+        with told(self.path):
             await self.note(FORGOTTEN, str(Decimal(await self.fact(FORGOTTEN) or 0) + money))
             await self.fetch(LAST_NUMBERS)
             await self.fetch(f"DELETE FROM items WHERE {which}", {"then": then})  # noqa: S608 - as above
             await self.fetch("PRAGMA wal_checkpoint(TRUNCATE)")  # the log still has their prompts
+
+    async def is_empty(self) -> bool:
+        """Say whether nothing was ever noted in the file.
+
+        Raises:
+            JournalError: it cannot be read.
+        """
+        items = await self.read("SELECT 1 FROM items LIMIT 1")
+        return not items and not await self.facts(FORGOTTEN)
 
     async def forgotten(self) -> Decimal:
         """Return the money of entries that were removed, in USD."""
@@ -251,7 +261,7 @@ class Store:
 
     async def close(self) -> None:
         """Put everything into the one file, and give it free."""
-        with _told(self.path):
+        with told(self.path):
             await self._connection.close()
 
     def put_aside(self) -> None:
@@ -260,7 +270,7 @@ class Store:
         Raises:
             JournalError: there is none now.
         """
-        with _told(self.path):
+        with told(self.path):
             room.put_aside(self.path)
 
     def free(self) -> None:
@@ -270,7 +280,7 @@ class Store:
     async def shrink(self) -> None:
         """Give back all room that can be had: what was put aside, and that of the log."""
         self.free()
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(Exception):  # whatever it is, it was told before
             await self.fetch("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
@@ -297,53 +307,3 @@ def _connect() -> Callable[..., aiosqlite.Connection]:
             "A journal needs aiosqlite", hint="Install it: pip install 'fluxflex[journal]'."
         ) from None
     return aiosqlite.connect
-
-
-def _none(path: Path) -> JournalError:
-    return JournalError(f"{path} is no journal of fluxflex", hint="Name another file.")
-
-
-def _full(path: Path) -> JournalError:
-    return JournalError(
-        f"The journal {path} cannot be written: the disk is full",
-        hint="Make room, then run the same thing again: it carries on.",
-    )
-
-
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_IN_USE = "SQLITE_BUSY", "SQLITE_LOCKED"
-_MALFORMED = "the database is malformed"
-
-
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Raise what went wrong with the file as a `JournalError`, in words."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _in_words(path, error) from error
-    except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise _full(path) from error
-        raise JournalError(
-            f"The journal {path} cannot be written: {error.strerror or error}"
-        ) from error
-
-
-def _in_words(path: Path, error: sqlite3.Error) -> JournalError:
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(_IN_USE):
-        return JournalError(
-            f"The journal {path} is in use by another session or process",
-            hint="Wait until that has ended, or use a journal of its own.",
-        )
-    if name == "SQLITE_NOTADB":
-        return _none(path)
-    if name == "SQLITE_FULL":
-        return _full(path)
-    if name.startswith("SQLITE_CORRUPT") or str(error) == _MALFORMED:
-        return JournalError(
-            f"The journal {path} is damaged, so what it bought is not known for certain",
-            hint="Put a copy of it back, or begin with a journal of its own, which buys anew.",
-        )
-    return JournalError(f"The journal {path} cannot be used: {error}")

@@ -7,11 +7,12 @@ from decimal import Decimal
 from operator import attrgetter
 
 from fluxflex._core.budget import Budget
-from fluxflex._core.lifecycle import Change, Completed, Key, LeftUncertain, TaskRecord
+from fluxflex._core.lifecycle import Change, Completed, Key, LeftUncertain, TaskRecord, TaskState
 from fluxflex._core.request import GenerateRequest, price_of
 from fluxflex.errors import ConfigurationError
 
 _NOTHING = Decimal(0)
+_LAST = (TaskState.COMPLETED, TaskState.FAILED)
 
 
 class Till:
@@ -90,7 +91,7 @@ class Till:
         if isinstance(event, Completed) and event.cost is not None and request is not None:
             counted = self._counted.get(after.key, self.price(request) or _NOTHING)
             self.budget.correct(counted, event.cost)
-        if change.ends:
+        if change.ends and after.state in _LAST:
             self._counted.pop(after.key, None)
 
     def told(self, change: Change) -> Decimal | None:

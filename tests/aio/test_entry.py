@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fluxflex import errors
@@ -133,17 +133,25 @@ requests = st.builds(
     steps=st.none() | st.integers(1, 50),
     cfg=st.none() | st.floats(1.5, 10) | st.integers(2, 10),
     image_urls=st.sampled_from([(), ("https://a.example/b.png",)]),
-    metadata=st.none() | st.dictionaries(st.text("ab☃\x00"), st.integers() | st.text("a\x00'\"")),
+    metadata=st.none()
+    | st.dictionaries(st.text("ab☃\x00"), st.integers(-(2**63), 2**63) | st.text("a\x00'\"")),
 )
 
 
 @given(requests)
+@settings(deadline=None)
 def test_a_request_comes_back_as_it_was(request: GenerateRequest) -> None:
     """Every field and the metadata; its digest is the same."""
     found = entry(request=request_text(request)).request
     assert found == request
     assert found is not None
     assert found.digest == request.digest
+
+
+def test_large_numbers_in_metadata() -> None:
+    """Whatever the size of a whole number, it comes back as the same."""
+    asked = GenerateRequest("a", metadata={"n": 2**64, "deep": [{"m": -(10**30)}]})
+    assert entry(request=request_text(asked)).request == asked
 
 
 def test_a_callback_s_address_is_not_kept() -> None:
@@ -286,3 +294,18 @@ def test_an_entry_is_a_value() -> None:
     assert pickle.loads(pickle.dumps(two)).request == REQUEST  # noqa: S301 - as above
     assert "prompt" not in repr(one)
     assert entry(id=2) != entry(id=3)
+
+
+@pytest.mark.parametrize("state", ["LATER", "", "running", None])
+def test_a_state_that_nobody_knows_is_damage(state: str | None) -> None:
+    """It is said in words, and nothing is made of it."""
+    with pytest.raises(errors.JournalError):
+        entry(state=state)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"prompt": ""}', '{"prompt": "a", "mood": 1}', "[]"])
+def test_a_request_that_is_none_is_damage(text: str) -> None:
+    """It is said when it is asked for; the entry itself can be read."""
+    found = entry(request=text)
+    with pytest.raises(errors.JournalError):
+        _ = found.request

@@ -83,6 +83,14 @@ class BudgetMachine(RuleBasedStateMachine):
         assert self.budget.reserved == self.reserved
 
     @invariant()
+    def each_task_has_its_own(self) -> None:
+        """What is held for the tasks, one by one, is what is reserved."""
+        for key in range(1, 6):
+            kept = sum(self.uncertain.get(key, []), Decimal(0))
+            assert self.budget.held(key) == self.in_air.get(key, Decimal(0)) + kept
+        assert sum(map(self.budget.held, range(1, 6)), Decimal(0)) == self.reserved
+
+    @invariant()
     def never_over_the_limit(self) -> None:
         """What is spent and set aside never exceeds the budget."""
         assert self.budget.spent + self.budget.reserved <= Decimal("0.50")
@@ -154,3 +162,29 @@ def test_the_repr_tells_the_sums() -> None:
     budget.reserve(1, SMALL)
     assert repr(budget) == "<Budget: $0 spent, $0.04 reserved, of $5>"
     assert repr(Budget()) == "<Budget: $0 spent, $0 reserved, no limit>"
+
+
+def test_what_a_journal_brought_along_takes_room() -> None:
+    """Earlier sessions count in the limit and in the error, and stay apart in the sums."""
+    budget = Budget(Decimal("0.10"))
+    budget.earlier = LARGE
+    budget.reserve(1, SMALL)
+    budget.spend(1)
+    with pytest.raises(BudgetExceededError) as caught:
+        budget.reserve(2, SMALL)
+    assert (caught.value.spent, caught.value.reserved) == (Decimal("0.10"), Decimal(0))
+    assert (budget.earlier, budget.spent) == (LARGE, SMALL)
+
+
+def test_a_journal_that_brought_more_than_the_limit() -> None:
+    """Then nothing fits any more, but what costs nothing."""
+    budget = Budget(SMALL)
+    budget.earlier = LARGE
+    with pytest.raises(BudgetExceededError):
+        budget.reserve(1, SMALL)
+    assert (budget.spent, budget.reserved) == (Decimal(0), Decimal(0))
+
+
+def test_nothing_is_held_for_a_task_that_nobody_knows() -> None:
+    """An unknown key has nothing set aside."""
+    assert Budget().held(7) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import attrs
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -221,3 +222,50 @@ def test_what_is_absorbed_is_no_change() -> None:
     record = registry.open(REQUEST, 0.0)
     assert registry.apply(record.key, TurnedAway(), 1.0) is None
     assert registry.get(record.key) is record
+
+
+def test_keys_go_on_where_a_journal_ended() -> None:
+    """A journal's keys are not given again, whether a key is asked for or a task opened."""
+    registry = Registry()
+    registry.last_key = 41
+    assert registry.new_key() == 42
+    assert registry.open(REQUEST, 0.0).key == 43
+    assert registry.last_key == 43
+
+
+def test_a_task_is_opened_under_the_key_that_it_has() -> None:
+    """A key that was given before is used, and none is spent on it."""
+    registry = Registry()
+    key = registry.new_key()
+    assert registry.open(REQUEST, 0.0, key).key == key
+    assert registry.new_key() == key + 1
+
+
+def test_a_task_is_taken_up_as_it_was_known() -> None:
+    """It is followed, found by its id, and its last word ends it."""
+    registry = Registry()
+    record = TaskRecord(
+        key=7, request=REQUEST, created=0.0, state=TaskState.RUNNING, task_id="t-7", attempts=1
+    )
+    assert registry.restore(record) is record
+    assert (registry.get(7), registry.find("t-7"), len(registry)) == (record, 7, 1)
+    assert registry.withdraw(7) is None
+    change = registry.apply(7, event_of(Completed, "t-7"), 1.0)
+    assert change is not None
+    assert (change.names, change.ends, len(registry)) == (False, True, 0)
+
+
+def test_a_task_that_was_given_up_is_taken_up_once() -> None:
+    """It is followed or over, never both: what ended later does not push it out."""
+    registry = Registry(keep_ended=1)
+    key = registry.open(REQUEST, 0.0).key
+    for event in (Sent(), Accepted("t-1"), event_of(TimedOut, "t-1")):
+        registry.apply(key, event, 1.0)
+    ended = registry.get(key)
+    assert ended is not None
+    registry.restore(attrs.evolve(ended, state=TaskState.RUNNING, ended=None, error=None))
+    assert repr(registry) == "<Registry: 1 live, 0 ended>"
+    for _ in range(3):
+        other = registry.open(REQUEST, 0.0).key
+        registry.apply(other, event_of(Completed, f"t-{other}"), 2.0)
+    assert registry.find("t-1") == key

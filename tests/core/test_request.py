@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fluxflex._core.request import (
@@ -19,9 +19,10 @@ from fluxflex._core.request import (
     GenerateRequest,
     as_request,
     faults_of,
+    known_price,
     price_of,
 )
-from fluxflex.errors import Fault, InvalidRequestError
+from fluxflex.errors import ConfigurationError, Fault, InvalidRequestError
 
 URL = "https://files.example/ref.png"
 
@@ -373,3 +374,82 @@ def test_the_price_is_the_published_one(quality: str, usd: str) -> None:
     request = GenerateRequest("a", quality=quality)
     assert price_of(request, PRICES) == Decimal(usd)
     assert price_of(request, {"1K": Decimal(1), "2K": Decimal(2)}) == int(quality[0])
+
+
+def test_a_price_that_no_table_has() -> None:
+    """It is `None` to who can ask elsewhere, and an error that names the quality to who cannot."""
+    request = GenerateRequest("a")
+    assert price_of(request, {"2K": Decimal(1)}) is None
+    assert known_price(request, {"1K": Decimal(0)}) == 0
+    with pytest.raises(ConfigurationError, match="No price is known for quality 1K"):
+        known_price(request, {"2K": Decimal(1)})
+
+
+# -- digests ----------------------------------------------------------------------------------
+
+FULL_DIGEST = "940f76cdea264ff95e3981c147bcbb97"
+
+
+@pytest.mark.parametrize(
+    ("values", "others"),
+    [
+        ({}, {"metadata": {"n": 1}}),
+        ({"metadata": {"n": 1}}, {"metadata": {"n": 2}, "callback_url": URL}),
+        ({}, {"aspect_ratio": "auto", "quality": "1K", "steps": None, "image_urls": []}),
+        ({"cfg": 4}, {"cfg": 4.0}),
+        ({"image_urls": [URL]}, {"image_urls": (URL,)}),
+    ],
+)
+def test_what_asks_for_the_same_picture_has_one_digest(
+    values: dict[str, object], others: dict[str, object]
+) -> None:
+    """What a request says about itself does not count, nor how a value was written."""
+    one = GenerateRequest.from_dict({"prompt": "a", **values})
+    two = GenerateRequest.from_dict({"prompt": "a", **others})
+    assert one.digest == two.digest
+    assert GenerateRequest.from_dict(one.to_dict()).digest == one.digest
+
+
+def test_what_asks_for_another_picture_has_another_digest() -> None:
+    """Each field that goes to the provider counts, and the order of reference pictures."""
+    asked: list[dict[str, object]] = [
+        {},
+        {"prompt": "b"},
+        {"prompt": "a "},
+        {"quality": "2K"},
+        {"aspect_ratio": "1:1"},
+        {"steps": 4},
+        {"cfg": 4},
+        {"cfg": 4.5},
+        {"image_urls": [URL, URL + "2"]},
+        {"image_urls": [URL + "2", URL]},
+    ]
+    digests = {GenerateRequest.from_dict({"prompt": "a", **values}).digest for values in asked}
+    assert len(digests) == len(asked)
+
+
+def test_a_digest_is_the_same_for_ever() -> None:
+    """Journals of earlier versions hold it: were it another, everything would be bought again."""
+    assert GenerateRequest("a").digest == "732acbb3e402e912437dbe53442ca543"
+    full = GenerateRequest(
+        *("ein Leuchtturm 灯台 🗼\x00",),
+        image_urls=(URL,),
+        aspect_ratio="16:9",
+        quality="2K",
+        steps=30,
+        cfg=4,
+    )
+    assert full.digest == FULL_DIGEST
+
+
+@given(st.text(min_size=1).filter(str.strip), st.text(min_size=1).filter(str.strip))
+@settings(deadline=None)
+def test_a_digest_tells_prompts_apart(one: str, two: str) -> None:
+    """32 hex digits, equal for equal prompts only."""
+    try:
+        first, second = GenerateRequest(one).digest, GenerateRequest(two).digest
+    except InvalidRequestError:  # half a character
+        return
+    assert (first == second) is (one == two)
+    assert len(first) == 32
+    assert int(first, 16) >= 0
