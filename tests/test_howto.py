@@ -1,0 +1,78 @@
+"""The how-to pages: every sample runs as it is written, against the simulator."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from fluxflex.simulator import Simulator
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs" / "howto").glob("*.md"))
+IN_A_SESSION = """
+import asyncio
+from pathlib import Path
+
+import fluxflex
+
+
+async def main() -> None:
+    prompts = ["a sea", "a lake"]
+    async with fluxflex.Session() as session:
+{}
+
+asyncio.run(main())
+"""
+
+
+def samples(page: Path) -> list[str]:
+    """Return the fenced Python of a page."""
+    blocks = page.read_text(encoding="utf-8").split("```")[1::2]
+    return [block.removeprefix("python") for block in blocks if block.startswith("python")]
+
+
+async def run(code: str, folder: Path, sim: Simulator) -> str:
+    """Run a program against the simulator; return what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        code,
+        cwd=folder,
+        env={**os.environ, "FLUXFLEX_API_KEY": "sk-test", "FLUXFLEX_BASE_URL": sim.url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+async def test_every_sample_runs(page: Path, tmp_path: Path) -> None:
+    """Word for word, in the order of the page, in one folder."""
+    async with Simulator(durations=0.0) as sim:
+        for sample in samples(page):
+            await run(sample, tmp_path, sim)
+
+
+async def test_a_second_run_buys_nothing(tmp_path: Path) -> None:
+    """The page on carrying on says: the first time six pictures, the second time none."""
+    sample = samples(ROOT / "docs" / "howto" / "carry-on.md")[0]
+    async with Simulator(durations=0.0) as sim:
+        first = await run(sample, tmp_path, sim)
+        second = await run(sample, tmp_path, sim)
+        assert len(sim.ledger.entries) == 6
+    assert first.count("False pictures/") == second.count("True pictures/") == 6
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 6
+
+
+@pytest.mark.parametrize("sample", samples(ROOT / "README.md")[1:])
+async def test_the_readmes_later_samples_run_in_a_session(sample: str, tmp_path: Path) -> None:
+    """They begin where the first one left off: with a session and prompts."""
+    async with Simulator(durations=0.0) as sim:
+        await run(IN_A_SESSION.format(textwrap.indent(sample, " " * 8)), tmp_path, sim)
