@@ -115,6 +115,11 @@ class JournalEntry:
         return None if self._path is None else self._folder / self._path
 
     @property
+    def saved(self) -> bool:
+        """Whether its picture was saved to a file."""
+        return self.collected and self._path is not None
+
+    @property
     def request(self) -> GenerateRequest | None:
         """What was asked for, metadata included and `callback_url` left out."""
         if not self._request:

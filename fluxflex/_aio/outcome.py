@@ -187,7 +187,9 @@ def replayed_of(entry: Item, known: JournalEntry, downloads: Downloads) -> Outco
             downloads=downloads,
             key=known.id,
         )
-        path = known.path if known.collected else None
+        path = known.path if known.saved else None
+    if path is not None and not path.is_file():
+        path, entry.place = None, path  # where it is saved again
     return Outcome(
         index=entry.index,
         item=entry.item,
@@ -195,7 +197,7 @@ def replayed_of(entry: Item, known: JournalEntry, downloads: Downloads) -> Outco
         state=known.state,
         error=known.error,
         task_id=known.task_id,
-        path=path if path is not None and path.is_file() else None,
+        path=path,
         replayed=True,
         number=entry.number,
         image=image,

@@ -81,7 +81,7 @@ class RunPages(Pages):
         """
         match = await self._opened.match(entry.asked.digest)
         known, entry.number = match.entry, match.number
-        if save_to is not None:
+        if save_to is not None and not (known is not None and known.saved):
             kept = None if known is None else known.path
             entry.place = kept or place_of(save_to, match.number, entry.asked)
         if known is None or known.state in self._bought:

@@ -41,7 +41,7 @@ def standing(entry: JournalEntry) -> str:
 
 
 def _unsaved(entry: JournalEntry) -> bool:
-    return entry.state is TaskState.COMPLETED and entry.path is not None and not entry.collected
+    return entry.state is TaskState.COMPLETED and not entry.collected and entry.path is not None
 
 
 def style_of(entry: JournalEntry) -> str:

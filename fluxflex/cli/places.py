@@ -140,9 +140,10 @@ def sweep(folder: Path) -> None:
 
     Nobody else saves in the folder while its journal is ours.
     """
-    for path in folder.iterdir():
-        if _PART.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+    with os.scandir(folder) as there:
+        left = [entry.name for entry in there if _PART.fullmatch(entry.name)]
+    for name in left:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _is_batch(path: Path) -> bool:
