@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import logging
 from decimal import Decimal
 from urllib.parse import urlsplit
 
@@ -14,12 +15,13 @@ from fluxflex._core.encode import Api
 from fluxflex._core.exchange import Answer
 from fluxflex._core.request import GenerateRequest
 from fluxflex.errors import (
-    APIError,
     ConfigurationError,
     FluxFlexError,
     ServerError,
     TaskNotFoundError,
 )
+
+log = logging.getLogger("fluxflex")
 
 
 async def account(sender: Sender, base_url: str) -> Account:
@@ -53,7 +55,7 @@ async def quote(sender: Sender, api: Api, base_url: str, request: GenerateReques
     """Ask what a request would cost in USD, by a dry run.
 
     Raises:
-        ConfigurationError: this generation of the API has none.
+        ConfigurationError: this generation of the API has none, or the provider ignores it.
         APIError, APIConnectionError: there is no answer, or one without a price.
     """
     call = api.quote(base_url, request)
@@ -63,10 +65,11 @@ async def quote(sender: Sender, api: Api, base_url: str, request: GenerateReques
         )
     answer = await sender.read(call, decode.read_quote)
     if answer.task_id is not None:  # even with a cost beside it: the task is there, and billed
-        raise APIError(
+        log.error("the provider created task %s in place of a dry run", answer.task_id)
+        raise ConfigurationError(
             "The provider created a task in place of a dry run",
-            status=answer.status,
             task_id=answer.task_id,
+            hint="Follow it with `attach(task_id)`; name all prices in `prices`, or use no budget.",
         )
     cost = decode.cost_of(answer)
     if cost is None:

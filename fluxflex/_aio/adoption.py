@@ -39,28 +39,57 @@ async def adopt(own: Store, new_key: Callable[[], Key]) -> None:
             log.info("not adopted: %s", error.message)
             continue
         try:
-            same = all([await other.fact(name) == await own.fact(name) for name in _WHOSE])
+            same = await _is_same(other, own)
             if same:
                 await _copy(other, own, new_key)
                 room.remove(path)  # before anybody else can take it over
+            else:
+                log.warning("%s belongs to another account: it is left as it is", path)
+        except _DamagedError as error:
+            log.warning("only in part adopted: %s", error)
+            same = False
         finally:
             await other.close()
         if same:
             room.remove(path)  # where an open file cannot be removed
-        else:
-            log.warning("%s belongs to another account: it is left as it is", path)
 
 
 _WHOSE = ("origin", "account")
 
 
+class _DamagedError(Exception):
+    """Another file cannot be read; what is wrong with our own is told as it is."""
+
+
+async def _is_same(other: Store, own: Store) -> bool:
+    try:
+        theirs = [await other.fact(name) for name in _WHOSE]
+    except JournalError as error:
+        raise _DamagedError(error.message) from error
+    return theirs == [await own.fact(name) for name in _WHOSE]
+
+
+async def _forgotten(other: Store) -> list[tuple[str, str]]:
+    try:
+        return await other.facts(FORGOTTEN)
+    except JournalError as error:
+        raise _DamagedError(error.message) from error
+
+
+async def _rows(other: Store, after: int) -> list[tuple[object, ...]]:
+    try:
+        return await other.read(_ROWS, (after, _CHUNK))
+    except JournalError as error:
+        raise _DamagedError(error.message) from error
+
+
 async def _copy(other: Store, own: Store, new_key: Callable[[], Key]) -> None:
     """Copy what a file holds; all of it may be done again when it was cut off."""
-    for name, value in await other.facts(FORGOTTEN):
+    for name, value in await _forgotten(other):
         kept = f"{FORGOTTEN} {other.path.name}" if name == FORGOTTEN else name
         await own.note(kept, value)
     done = 0
-    while rows := await other.read(_ROWS, (done, _CHUNK)):
+    while rows := await _rows(other, done):
         taken: list[Row] = []
         for values in rows:
             row = dict(zip(WRITTEN, values, strict=True))

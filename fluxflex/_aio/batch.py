@@ -111,10 +111,8 @@ class Batch:
             self._reader.cancel()
         self._drop_unsent()
         self._leave_pages()
-        for task_id in (outcome.task_id for _, outcome in self._to_save):
-            self._tasks.tally.uncollected(task_id)
-        for task_id in self._outcomes.unread():
-            self._tasks.tally.uncollected(task_id)
+        for outcome in [*(outcome for _, outcome in self._to_save), *self._outcomes.unread()]:
+            self._tasks.tally.uncollected(outcome.task_id)
 
     def stop(self) -> None:
         """Read no more and drop what was not sent; the iteration ends when the rest is over.
@@ -219,7 +217,10 @@ class Batch:
         except FluxFlexError as error:
             self._refused(entry, error)
         except asyncio.CancelledError:
-            self._refused(entry, self._why_stopped())
+            if entry.number:
+                self._refused(entry, self._why_stopped())
+            else:  # not known yet: as good as not read
+                self._running, self._read = self._running - 1, self._read - 1
             raise
         except Exception:
             self._running -= 1  # the user's own: an item's, or what `save_to` raised

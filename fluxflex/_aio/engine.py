@@ -82,6 +82,7 @@ class Engine:
         self._transport = transport
         self._submits = 0
         self._pricing = asyncio.Lock()
+        self._no_quotes: ConfigurationError | None = None
         self._idle = asyncio.Event()
         self._host = asyncio.create_task(self._serve(), name="fluxflex session")
 
@@ -131,8 +132,16 @@ class Engine:
         if till.budget.limit is None or api.dry_run is None or till.price(request) is not None:
             return
         async with self._pricing:
-            if till.price(request) is None:
-                till.quoted(request, await quote(self.sender, api, self.settings.base_url, request))
+            if self._no_quotes is not None:
+                raise self._no_quotes.fresh()
+            if till.price(request) is not None:
+                return
+            try:
+                price = await quote(self.sender, api, self.settings.base_url, request)
+            except ConfigurationError as error:
+                self._no_quotes = error  # each of them may cost: never again
+                raise
+            till.quoted(request, price)
 
     def check_open(self) -> None:
         """Refuse a verb that comes too late, or from another event loop.

@@ -105,6 +105,11 @@ class JournalEntry:
         return Decimal(self._spent or 0)
 
     @property
+    def cost(self) -> Decimal | None:
+        """USD; `None` where nobody knows."""
+        return None if self._spent is None else Decimal(self._spent)
+
+    @property
     def reserved(self) -> Decimal:
         """USD that may still be billed."""
         return Decimal(self._reserved or 0)
@@ -196,7 +201,7 @@ def row_of(change: Change, *, spent: Decimal | None, reserved: Decimal, wall: fl
     """
     before, after, event = change.before, change.after, change.event
     row: Row = {"id": after.key, "state": after.state.name, "attempts": after.attempts}
-    row["error"] = "" if after.error is None else _text(_values_of(after.error))
+    row["error"] = "" if after.error is None else _hidden(_text(_values_of(after.error)), after)
     if spent is not None:
         row["spent"] = str(spent)
     if after.state is TaskState.QUEUED:
@@ -211,13 +216,19 @@ def row_of(change: Change, *, spent: Decimal | None, reserved: Decimal, wall: fl
     if change.ends:
         row["ended_at"] = wall
     if isinstance(event, Completed):
-        row["result"] = _text(_result(event))
+        row["result"] = _hidden(_text(_result(event)), after)
         if after.ended is not None and after.accepted is not None:
             row["elapsed"] = after.ended - after.accepted
     return row
 
 
 _UNANSWERED = frozenset({TaskState.QUEUED, TaskState.SENDING, TaskState.UNCERTAIN})
+
+
+def _hidden(text: str, record: TaskRecord) -> str:
+    """Return JSON without the task's callback address, which the provider may repeat."""
+    secret = None if record.request is None else record.request.callback_url
+    return text.replace(jsonlib.dumps(secret).decode()[1:-1], "***") if secret else text
 
 
 def request_text(request: GenerateRequest) -> str:
@@ -227,10 +238,14 @@ def request_text(request: GenerateRequest) -> str:
     return _text(values)
 
 
-def path_text(path: Path, folder: Path) -> str:
-    """Return a path as it is kept: below the journal's folder it may move with it."""
+def path_text(path: Path, folder: Path) -> str | None:
+    """Return a path as it is kept: below the journal's folder it may move with it.
+
+    `None` for a name that is no text: a path may hold any bytes, JSON may not.
+    """
     whole, home = path.absolute(), folder.absolute()
-    return os.fspath(whole.relative_to(home) if whole.is_relative_to(home) else whole)
+    text = os.fspath(whole.relative_to(home) if whole.is_relative_to(home) else whole)
+    return text if text.isprintable() or text == text.encode(errors="replace").decode() else None
 
 
 def error_text(error: FluxFlexError) -> str:

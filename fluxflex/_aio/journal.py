@@ -99,8 +99,9 @@ class Journal:
 
     @property
     def waiting(self) -> frozenset[Key]:
-        """The tasks of which something is not on disk yet."""
-        return frozenset({*self._now.rows, *self._next.rows})
+        """The tasks whose ids are not on disk yet."""
+        groups = (self._now.rows, self._next.rows)
+        return frozenset(key for rows in groups for key, row in rows.items() if "task_id" in row)
 
     # -- what is noted -----------------------------------------------------------------------
 
@@ -151,7 +152,7 @@ class Journal:
         else:
             del self._again[key]
             return again
-        self._put({"id": again, "replaced": int(state is not TaskState.QUEUED)})
+        self._put({"id": again, "replaced": int(state is not TaskState.QUEUED), "for": key})
         return None
 
     def forget(self, key: Key) -> None:
@@ -207,7 +208,7 @@ class Journal:
     def _put(self, row: Row) -> None:
         key = row["id"]
         assert isinstance(key, int)  # noqa: S101 - as it was made above
-        self._next.rows.setdefault(key, {}).update(row)
+        self._next.rows.setdefault(key, {}).update(row, noted_at=self._wall())
         self._wake.set()
 
     async def _write(self) -> None:
@@ -231,7 +232,7 @@ class Journal:
             self._failed(error)
             await self.store.shrink()
             # An intent that cannot be written is never sent, so the room is for the others.
-            paid = [row for row in self._unwritten.values() if row.get("state") not in _UNSENT]
+            paid = [row for row in self._unwritten.values() if not self._is_unsent(row)]
             try:
                 await self._save(paid)
             except JournalError:
@@ -252,6 +253,12 @@ class Journal:
         except Exception as error:
             # Whatever it is, nothing may be sent whose intent is not on disk.
             raise JournalError(f"The journal cannot be written: {error}") from error
+
+    def _is_unsent(self, row: Row) -> bool:
+        """Say whether a row is of an attempt that was never made, or of the entry it is for."""
+        other = row.get("for")
+        sender = self._unwritten.get(other) if isinstance(other, int) else None
+        return (sender or row).get("state") in _UNSENT
 
     def _failed(self, error: JournalError) -> None:
         if self.error is None:
@@ -280,8 +287,11 @@ class Journal:
             log.error("not in the journal: %s", ", ".join(map(str, lost)))
         if not self._unwritten:
             self.store.free()
-        passes = self._passing and not self._unwritten and await self.store.is_empty()
-        await self.store.close()
+        passes = False
+        try:
+            passes = self._passing and not self._unwritten and await self.store.is_empty()
+        finally:
+            await self.store.close()
         if passes:
             room.remove(self.store.path)
 

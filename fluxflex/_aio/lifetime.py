@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from types import TracebackType
 from typing import Self
@@ -13,7 +14,7 @@ from fluxflex._aio.journal import Journal
 from fluxflex._aio.memory import Memory
 from fluxflex._aio.settings import Settings
 from fluxflex._aio.transport import AiohttpTransport, Transport
-from fluxflex.errors import ConfigurationError
+from fluxflex.errors import ConfigurationError, SessionClosedError
 
 
 class Lifetime:
@@ -33,7 +34,8 @@ class Lifetime:
         self._connector = connector
         self._engine: Engine | None = None
         self._memory: Memory | None = None
-        self._begun = False
+        self._begun = self._closed = False
+        self._open_or_not = asyncio.Event()
 
     def __repr__(self) -> str:
         state = "not open" if self._engine is None else repr(self._engine)
@@ -65,12 +67,20 @@ class Lifetime:
         if self._begun:
             raise ConfigurationError("A session is opened once", hint="Make a new `Session`.")
         self._begun = True
-        if self._settings.journal is None:
-            self._engine = self._new_engine()
-        else:
-            memory = await Memory.open(self._settings.journal, self._new_engine)
-            self._memory = await memory.begin(self._key)
-            self._engine = memory.engine
+        try:
+            if self._settings.journal is None:
+                self._engine = self._new_engine()
+            else:
+                await self._remember(self._settings.journal)
+        finally:
+            self._open_or_not.set()
+
+    async def _remember(self, place: str) -> None:
+        memory = await (await Memory.open(place, self._new_engine)).begin(self._key)
+        if self._closed:
+            await memory.engine.close(0)
+            raise SessionClosedError("The session was closed while it opened")
+        self._memory, self._engine = memory, memory.engine
 
     def _new_engine(self, journal: Journal | None = None) -> Engine:
         return Engine(self._settings, self._transport(), random.Random(), journal)  # noqa: S311 - jitter
@@ -82,6 +92,9 @@ class Lifetime:
             drain: seconds to wait at most; `None` waits to the end. What still runs then is
                 detached: its ids are logged, and `attach` in another session follows it.
         """
+        if self._begun:
+            self._closed = True
+            await self._open_or_not.wait()
         if self._engine is not None:
             await self._engine.close(drain)
 
@@ -104,6 +117,7 @@ class Lifetime:
 
     @property
     def _remembered(self) -> Memory:
+        self._opened.check_open()
         if self._memory is None:
             raise ConfigurationError(
                 "The session has no journal", hint="Open it with `journal=path`."

@@ -6,6 +6,7 @@ that cannot be read, by a hash of the key.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from fluxflex._aio.runs import Run
 from fluxflex._aio.store import Store
 from fluxflex.errors import ConfigurationError, JournalError
 
+log = logging.getLogger("fluxflex")
+
 _DAY = 86_400.0
 _STANDING = ", ".join(f"'{state.name}'" for state in ACCEPTED)
 _UNFINISHED = f"state IN ({_STANDING}) AND task_id IS NOT NULL"
@@ -29,8 +32,8 @@ _UNCOLLECTED = "state = 'COMPLETED' AND collected IS NOT 1"
 _OWED = f"replaced IS NOT 1 AND (({_UNFINISHED}) OR ({_UNCOLLECTED}))"
 # What may be forgotten: nothing of it is still to be followed, fetched or cleared up.
 _FINISHED = (
-    "(state = 'COMPLETED' AND collected = 1 AND ended_at < :then) "
-    "OR (state = 'FAILED' AND ended_at < :then) OR (state = 'QUEUED' AND sent_at < :then)"
+    "noted_at < :then AND ((state = 'COMPLETED' AND collected = 1) "
+    "OR state IN ('FAILED', 'QUEUED') OR replaced = 1)"
 )
 
 
@@ -94,8 +97,8 @@ class Memory:
         tasks = self.engine.tasks
         [[last_id]] = await self._store.read("SELECT coalesce(max(id), 0) FROM items")
         tasks.registry.last_key = int(str(last_id))
-        await self._count_money("true")
-        await self._load_uncertain()
+        tasks.till.budget.earlier = await self._store.money("true") + await self._store.forgotten()
+        await self._load_open()
 
     async def _forget(self) -> None:
         keep = self.engine.settings.keep
@@ -129,18 +132,18 @@ class Memory:
                 hint="Use that account's key, or a journal of its own for each account.",
             )
 
-    async def _count_money(self, which: str) -> None:
-        rows = await self._store.read(
-            f"SELECT spent, reserved, count(*) FROM items WHERE {which} "  # noqa: S608 - our own words
-            "GROUP BY spent, reserved"
-        )
-        sums = ((Decimal(str(a or 0)) + Decimal(str(b or 0))) * int(str(n)) for a, b, n in rows)
-        self.engine.tasks.till.budget.earlier = sum(sums, await self._store.forgotten())
-
-    async def _load_uncertain(self) -> None:
-        now = self.engine.loop.time()
+    async def _load_open(self) -> None:
+        """Learn what may have been billed, and what is to be known again by its id."""
+        now, tasks = self.engine.loop.time(), self.engine.tasks
         async for entry in self._store.entries("state = 'UNCERTAIN' AND replaced IS NOT 1"):
-            self.engine.tasks.uncertain[entry.id] = entry.record(now)
+            tasks.uncertain[entry.id] = entry.record(now)
+        rows = await self._store.read(
+            f"SELECT task_id, id, attempts, spent FROM items WHERE {_UNFINISHED}"  # noqa: S608 - our own words
+        )
+        tasks.remembered = {
+            str(task_id): (int(str(key)), int(str(attempts or 1)), Decimal(str(spent or 0)))
+            for task_id, key, attempts, spent in rows
+        }
 
     # -- taking it up ------------------------------------------------------------------------
 
@@ -154,16 +157,26 @@ class Memory:
         if self._in_folder:
             await self._adopt()
         now, timeouts = self.engine.loop.time(), self.engine.settings.timeouts
-        return [
-            self.engine.tasks.restore(entry.record(now), timeouts, entry.spent)
-            async for entry in self._store.entries(_OWED)
-        ]
+        found = []
+        async for entry in self._store.entries(_OWED):
+            try:
+                record = entry.record(now)
+            except JournalError as error:
+                log.error("task %s is not followed: %s", entry.task_id, error.message)  # noqa: TRY400 - the words are enough
+            else:
+                found.append(self.engine.tasks.restore(record, timeouts, entry.spent))
+        return found
 
     async def _adopt(self) -> None:
-        await adoption.adopt(self._store, self.engine.tasks.registry.new_key)
+        registry = self.engine.tasks.registry
+        first, forgotten = registry.last_key, await self._store.forgotten()
+        await adoption.adopt(self._store, registry.new_key)
+        budget = self.engine.tasks.till.budget
+        # What is our own, or was adopted before, counts already.
+        budget.earlier += await self._store.money(f"source IS NOT NULL AND id > {first}")
+        budget.earlier += await self._store.forgotten() - forgotten
         await self._forget()
-        await self._count_money("source IS NOT NULL")  # what is our own counts already
-        await self._load_uncertain()
+        await self._load_open()
 
     # -- named runs --------------------------------------------------------------------------
 

@@ -31,6 +31,6 @@ class Outbox:
         self._given += outcome is not None
         return outcome
 
-    def unread(self) -> list[str | None]:
-        """Return the ids of the pictures that wait here and lie nowhere else."""
-        return [each.task_id for each in self._waiting.values() if each.ok and each.path is None]
+    def unread(self) -> list[Outcome]:
+        """Return those whose pictures lie nowhere else."""
+        return [each for each in self._waiting.values() if each.ok and each.path is None]

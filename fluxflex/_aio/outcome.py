@@ -181,7 +181,7 @@ def replayed_of(entry: Item, known: JournalEntry, downloads: Downloads) -> Outco
             urls=result.urls,
             task_id=known.task_id or "",
             request=entry.request,
-            cost=known.spent,
+            cost=known.cost,
             elapsed=known.elapsed,
             raw=result.raw,
             downloads=downloads,

@@ -11,6 +11,7 @@ from fluxflex._aio.outcome import Item, SaveTo, place_of
 from fluxflex._aio.runs import Run
 from fluxflex._aio.tasks import Tasks
 from fluxflex._core.lifecycle import TaskState
+from fluxflex.errors import JournalError, SessionClosedError
 
 
 class Pages:
@@ -62,8 +63,18 @@ class RunPages(Pages):
         Raises:
             ConfigurationError: one is under way.
             JournalError: the journal cannot be read.
+            SessionClosedError: the session closed meanwhile.
         """
-        self._run = await self._memory.enter_run(self._name)
+        try:
+            self._run = await self._memory.enter_run(self._name)
+        except JournalError:
+            self._memory.engine.check_open()  # the file may have been closed under it
+            raise
+        try:
+            self._memory.engine.check_open()
+        except SessionClosedError:
+            self.leave()
+            raise
 
     def leave(self) -> None:
         """End it, so that another may begin."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,15 +15,38 @@ RESERVE = 512 * 1024
 _HEAD, _MAGIC, _ID = 100, b"SQLite format 3\0", slice(68, 72)
 
 
-def make(path: Path) -> None:
-    """Make the file where there is none.
+Identity = tuple[int, int]
+
+# The journals that are open in this process. To close any descriptor of a file gives away all locks
+# that the process has on it, so none is made for a file that is open here.
+_claimed: set[Identity] = set()
+_claiming = threading.Lock()
+
+
+def claim(path: Path, *, create: bool) -> Identity | None:
+    """Take a file for oneself within this process, and make it where it is to be made.
+
+    Returns `None` where somebody here has it; `release` gives it free.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it is not there, or cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _opened(path, os.O_CREAT):
-        pass
+    with _claiming:
+        if create and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError), _opened(path, os.O_CREAT | os.O_EXCL):
+                pass
+        found = path.stat()
+        identity = found.st_dev, found.st_ino
+        if identity in _claimed:
+            return None
+        _claimed.add(identity)
+        return identity
+
+
+def release(identity: Identity) -> None:
+    """Give a file free for others in this process."""
+    _claimed.discard(identity)
 
 
 def is_new(path: Path) -> bool:

@@ -34,7 +34,8 @@ MIGRATIONS: tuple[str, ...] = (
         request TEXT,
         result TEXT,
         error TEXT,
-        source TEXT UNIQUE
+        source TEXT UNIQUE,
+        noted_at REAL
     );
     CREATE INDEX items_of_runs ON items (run, digest, number) WHERE run IS NOT NULL;
     """,
@@ -46,14 +47,19 @@ PRAGMAS = (
     "secure_delete=ON",
 )
 
-WRITTEN = (*COLUMNS, "source")
+WRITTEN = (*COLUMNS, "source", "noted_at")
 _NAMES = ", ".join(WRITTEN)
 _VALUES = ", ".join(f"json_extract(value, '$.{name}')" for name in WRITTEN)
 _CHANGES = ", ".join(f"{name} = coalesce(excluded.{name}, {name})" for name in WRITTEN[1:])
+# What only adds to an entry makes none: the entry may have been removed meanwhile.
+_STANDS = (
+    "(json_extract(value, '$.state') IS NOT NULL "
+    "OR json_extract(value, '$.id') IN (SELECT id FROM items))"
+)
 
 # One statement is one transaction.
 UPSERT = (
-    f"INSERT INTO items ({_NAMES}) SELECT {_VALUES} FROM json_each(?) WHERE true "  # noqa: S608 - our own names
+    f"INSERT INTO items ({_NAMES}) SELECT {_VALUES} FROM json_each(?) WHERE {_STANDS} "  # noqa: S608 - our own names
     f"ON CONFLICT (id) DO UPDATE SET {_CHANGES}"
 )
 TAKE_OVER = f"INSERT OR IGNORE INTO items ({_NAMES}) SELECT {_VALUES} FROM json_each(?)"  # noqa: S608 - as above
@@ -66,7 +72,7 @@ FORGOTTEN = "forgotten"
 LAST_NUMBER = "last number of "
 LAST_NUMBERS = (
     f"INSERT OR REPLACE INTO facts SELECT '{LAST_NUMBER}' || run, max(max(number), "  # noqa: S608 - our own names
-    f"coalesce((SELECT value FROM facts WHERE name = '{LAST_NUMBER}' || run), 0)) "
+    f"coalesce((SELECT CAST(value AS INTEGER) FROM facts WHERE name = '{LAST_NUMBER}' || run), 0)) "
     "FROM items WHERE run IS NOT NULL GROUP BY run"
 )
 LEFT_UNCERTAIN = (

@@ -92,7 +92,7 @@ class Session(Lifetime):
             budget=None if budget is None else settings.money("budget", budget),
             prices=settings.prices(prices),
             journal=settings.path("journal", journal),
-            keep=settings.rate("keep", keep),
+            keep=settings.keep(keep, journal),
             lanes=settings.lanes(ceiling, downloads, settings.limit(connector)),
             on_event=settings.observer(on_event),
         )
@@ -184,7 +184,7 @@ class Session(Lifetime):
 
     def _pages(self, run: str | None, again: Collection[TaskState]) -> Pages:
         """Return where the items of a batch stand in the journal."""
-        states = settings.again(again, uncertain=self._settings.retry.resubmit_uncertain)
+        states = settings.again(again, run, uncertain=self._settings.retry.resubmit_uncertain)
         if run is None:
             return Pages()
         memory = self._remembered
@@ -222,9 +222,7 @@ class Session(Lifetime):
             ConfigurationError: the session has no journal.
             JournalError: it cannot be read.
         """
-        memory = self._remembered
-        self._opened.check_open()
-        return await memory.resume()
+        return await self._remembered.resume()
 
     def uncertain(self) -> list[TaskRecord]:
         """Return the records of all submits that were sent and not answered.

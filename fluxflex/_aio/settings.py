@@ -166,8 +166,20 @@ def path(name: str, value: str | os.PathLike[str] | None) -> str | None:
     return found
 
 
-def again(states: Collection[TaskState], *, uncertain: bool) -> frozenset[TaskState]:
+def keep(days: float | None, journal: object) -> float | None:
+    """Return after how many days a journal forgets."""
+    found = rate("keep", days)
+    if found is not None and journal is None:
+        raise ConfigurationError("keep needs a journal", hint="Open it with `journal=path`.")
+    return found
+
+
+def again(
+    states: Collection[TaskState], run: str | None, *, uncertain: bool
+) -> frozenset[TaskState]:
     """Return how items of a run may have ended that are bought once more."""
+    if run is None and states:
+        raise ConfigurationError("again needs a named run", hint="Give the map a `run`.")
     allowed = {TaskState.FAILED, TaskState.UNCERTAIN}
     if isinstance(states, str) or not isinstance(states, Collection) or not allowed >= set(states):
         raise ConfigurationError(

@@ -28,7 +28,7 @@ from fluxflex._aio.schema import (
     TAKE_OVER,
     UPSERT,
 )
-from fluxflex._aio.trouble import MALFORMED, foreign, told
+from fluxflex._aio.trouble import MALFORMED, foreign, in_use, told
 from fluxflex._core import jsonlib, refusals
 from fluxflex.errors import ConfigurationError, JournalError
 
@@ -44,11 +44,15 @@ class Store:
     Args:
         connection: to the database.
         path: of the file.
+        identity: by which it is claimed in this process.
     """
 
-    def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
+    def __init__(
+        self, connection: aiosqlite.Connection, path: Path, identity: room.Identity
+    ) -> None:
         self.path = path
         self._connection = connection
+        self._identity = identity
 
     def __repr__(self) -> str:
         return f"<Store: {self.path}>"
@@ -62,24 +66,26 @@ class Store:
             ConfigurationError: aiosqlite is not installed.
         """
         connect = _connect()
-        torn = room.has_log(path)
+        if not create and not room.exists(path):
+            raise JournalError(f"There is no journal {path}", hint="Name another file.")
         with told(path):
-            if create:
-                room.make(path)
-            elif not room.exists(path):
-                raise JournalError(f"There is no journal {path}", hint="Name another file.")
-            new = room.is_new(path)
-            if not (create if new else room.is_ours(path, APPLICATION_ID)):
-                raise foreign(path)
-            room.close_to_others(path)
-            connection = await connect(path, isolation_level=None, timeout=0)
-        store = cls(connection, path)
+            torn = room.has_log(path)
+            identity = room.claim(path, create=create)
+        if identity is None:
+            raise in_use(path)
+        try:
+            with told(path):
+                new = _looked_at(path, create=create)
+                store = cls(await connect(path, isolation_level=None, timeout=0), path, identity)
+        except BaseException:
+            room.release(identity)
+            raise
         try:
             with told(path):
                 await store._prepare(new=new, torn=torn)
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
-                await connection.close()
+                await store._disconnect()
             raise
         return store
 
@@ -212,19 +218,32 @@ class Store:
         Raises:
             JournalError: it cannot be done.
         """
-        # In this order: cut off between the two, the money counts twice rather than never.
-        rows = await self.read(
-            f"SELECT spent, reserved FROM items WHERE {which}",  # noqa: S608 - our own words
-            {"then": then},
-        )
+        values = {"then": then}
+        with told(self.path):
+            rows = await self.fetch(f"SELECT id FROM items WHERE {which} LIMIT 1", values)  # noqa: S608 - our own words
         if not rows:
             return
-        money = sum((Decimal(str(a or 0)) + Decimal(str(b or 0)) for a, b in rows), Decimal(0))
+        money = await self.money(which, values)
+        # In this order: cut off between the two, the money counts twice rather than never.
         with told(self.path):
             await self.note(FORGOTTEN, str(Decimal(await self.fact(FORGOTTEN) or 0) + money))
             await self.fetch(LAST_NUMBERS)
-            await self.fetch(f"DELETE FROM items WHERE {which}", {"then": then})  # noqa: S608 - as above
+            await self.fetch(f"DELETE FROM items WHERE {which}", values)  # noqa: S608 - as above
             await self.fetch("PRAGMA wal_checkpoint(TRUNCATE)")  # the log still has their prompts
+
+    async def money(self, which: str, values: Mapping[str, object] | None = None) -> Decimal:
+        """Return what entries cost or may still cost, in USD; `which` is a condition.
+
+        Raises:
+            JournalError: it cannot be read.
+        """
+        rows = await self.read(
+            f"SELECT spent, reserved, count(*) FROM items WHERE {which} "  # noqa: S608 - our own words
+            "GROUP BY spent, reserved",
+            values or {},
+        )
+        sums = ((Decimal(str(a or 0)) + Decimal(str(b or 0))) * int(str(n)) for a, b, n in rows)
+        return sum(sums, Decimal(0))
 
     async def is_empty(self) -> bool:
         """Say whether nothing was ever noted in the file.
@@ -262,7 +281,13 @@ class Store:
     async def close(self) -> None:
         """Put everything into the one file, and give it free."""
         with told(self.path):
+            await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        try:
             await self._connection.close()
+        finally:
+            room.release(self._identity)
 
     def put_aside(self) -> None:
         """Take room on the disk for what must be written when it is full.
@@ -297,6 +322,19 @@ async def read_journal(path: str | os.PathLike[str]) -> AsyncIterator[JournalEnt
             yield entry
     finally:
         await store.close()
+
+
+def _looked_at(path: Path, *, create: bool) -> bool:
+    """Look at a file before it is touched; say whether it is new.
+
+    Raises:
+        JournalError: it is none of ours.
+    """
+    new = room.is_new(path)
+    if not (create if new else room.is_ours(path, APPLICATION_ID)):
+        raise foreign(path)
+    room.close_to_others(path)
+    return new
 
 
 def _connect() -> Callable[..., aiosqlite.Connection]:

@@ -65,6 +65,8 @@ class Tasks:
     Attributes:
         stopping: set when the session takes its leave, which ends all pauses.
         uncertain: the records of all submits that were sent and not answered.
+        remembered: what the journal brought along as accepted and not finished: by task id, its
+            key, its attempts and what was counted for it in USD.
         watch, downloads: as the engine sets them.
     """
 
@@ -82,6 +84,7 @@ class Tasks:
         self.registry = Registry()
         self.stopping = asyncio.Event()
         self.uncertain: dict[Key, TaskRecord] = {}
+        self.remembered: dict[str, tuple[Key, int, Decimal]] = {}
         self._now = asyncio.get_running_loop().time
         self._changed = changed
         self._handles: dict[Key, TaskHandle] = {}
@@ -106,12 +109,31 @@ class Tasks:
         """Follow a task that was submitted elsewhere, earlier, or given up."""
         key = self.registry.find(task_id)
         handle = None if key is None else self.handle(key)
+        if handle is None and task_id in self.remembered:
+            return self._from_journal(task_id, request, timeouts)
         if handle is None:
             self.slots.overdraw()
             handle = self.open(request, timeouts)
         handle.timeout = timeouts.task
         self.tell(handle.key, Attached(task_id))
         return handle
+
+    def _from_journal(
+        self, task_id: str, request: GenerateRequest | None, timeouts: Timeouts
+    ) -> TaskHandle:
+        """Follow a task under the key that the journal knows it by."""
+        key, attempts, counted = self.remembered[task_id]
+        now = self._now()
+        record = TaskRecord(
+            key=key,
+            request=request,
+            created=now,
+            state=TaskState.RUNNING,
+            task_id=task_id,
+            attempts=attempts,
+            accepted=now,
+        )
+        return self.restore(record, timeouts, counted)
 
     def restore(self, record: TaskRecord, timeouts: Timeouts, counted: Decimal) -> TaskHandle:
         """Take up a task as the journal knows it; what the provider has not finished is followed.
@@ -141,6 +163,7 @@ class Tasks:
         self.registry.restore(record)
         self._handles[record.key] = handle
         self.tally.resumed()
+        self.remembered.pop(str(record.task_id), None)
         self.till.recall(record.key, counted)
         self.watch.follow(record.key, self._now() + timeouts.task)
         return handle

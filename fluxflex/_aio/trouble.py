@@ -16,6 +16,14 @@ def foreign(path: Path) -> JournalError:
     return JournalError(f"{path} is no journal of fluxflex", hint="Name another file.")
 
 
+def in_use(path: Path) -> JournalError:
+    """Return the error of a file that somebody else has open."""
+    return JournalError(
+        f"The journal {path} is in use by another session or process",
+        hint="Wait until that has ended, or use a journal of its own.",
+    )
+
+
 def _full(path: Path) -> JournalError:
     return JournalError(
         f"The journal {path} cannot be written: the disk is full",
@@ -46,10 +54,7 @@ def told(path: Path) -> Iterator[None]:
 def _in_words(path: Path, error: sqlite3.Error) -> JournalError:
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(_IN_USE):
-        return JournalError(
-            f"The journal {path} is in use by another session or process",
-            hint="Wait until that has ended, or use a journal of its own.",
-        )
+        return in_use(path)
     if name == "SQLITE_NOTADB":
         return foreign(path)
     if name == "SQLITE_FULL":

@@ -89,8 +89,10 @@ class Till:
             self.budget.spend(after.key)
         request = after.request if after.attempts else None  # bought by us
         if isinstance(event, Completed) and event.cost is not None and request is not None:
-            counted = self._counted.get(after.key, self.price(request) or _NOTHING)
-            self.budget.correct(counted, event.cost)
+            if after.key in self._counted:
+                self.budget.earlier += event.cost - self._counted[after.key]
+            else:
+                self.budget.correct(self.price(request) or _NOTHING, event.cost)
         if change.ends and after.state in _LAST:
             self._counted.pop(after.key, None)
 

@@ -16,7 +16,6 @@ from fluxflex._core.request import GenerateRequest
 from fluxflex._core.retry import RetryPolicy
 from fluxflex.errors import (
     APIConnectionError,
-    APIError,
     AuthenticationError,
     ConfigurationError,
     InsufficientBalanceError,
@@ -183,7 +182,7 @@ async def test_a_quote_that_cannot_be_had(answer: Step, error: type[Exception], 
 async def test_a_dry_run_that_bought_something_is_not_repeated() -> None:
     """The id of the task that nobody asked for is in the error, and that it costs."""
     fake = FakeTransport()
-    with pytest.raises(APIError, match="created a task") as caught:
+    with pytest.raises(ConfigurationError, match="created a task") as caught:
         await quoting(accepted("t-9"))(fake)
     assert (caught.value.task_id, caught.value.charged) == ("t-9", "yes")
     assert fake.posts == 1

@@ -274,7 +274,7 @@ async def test_forgetting_goes_through_the_folder(
     async with quick(journal=f"{folder}/") as session:
         await (await session.generate("a secret lighthouse")).read()
     [path] = files(folder)
-    change(path, "UPDATE items SET ended_at = 9, sent_at = 9")
+    change(path, "UPDATE items SET noted_at = 9")
     monkeypatch.setattr("fluxflex._aio.memory.time.time", lambda: 1e9)
     for _ in range(3):
         async with quick(journal=folder, keep=1) as session:
@@ -294,7 +294,7 @@ async def test_a_file_that_is_being_made_is_left_alone(
     folder = tmp_path / "d"
     async with quick(journal=f"{folder}/") as session:
         making = adoption.file_in(folder)
-        room.make(making)  # as far as the other one got
+        making.touch()  # as far as the other one got
         assert await session.resume() == []
         assert size_of(making) == 0
         other = await Store.open(making, create=True)

@@ -396,7 +396,7 @@ async def test_what_must_not_be_lost_is_sealed(
 
 async def test_when_it_happened_is_noted_by_the_wall_clock(tmp_path: Path, disk: Disk) -> None:
     """Seconds since the epoch, also where the clock was set back meanwhile."""
-    times = iter([1000.0, 900.0, 950.0])
+    times = iter([1000.0, 1000.0, 900.0, 900.0, 950.0, 950.0])
     journal = await opened(tmp_path / "j.db", lambda: next(times))
     put(journal, 1, Sent(), Accepted("t"), Completed("t", ("http://a/b",)))
     await journal.close()

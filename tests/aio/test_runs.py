@@ -233,7 +233,7 @@ async def test_a_long_run_is_read_a_stretch_at_a_time(tmp_path: Path) -> None:
             asked.append(most)
             return await super().stretch(most, where, *values)
 
-    run = Run(Counting(store._connection, store.path), "r")
+    run = Run(Counting(store._connection, store.path, store._identity), "r")
     await run.open()
     assert repr(run) == f"<Run 'r': {count} items in the journal>"
     for n, digest in enumerate(digests):

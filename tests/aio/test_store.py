@@ -259,10 +259,11 @@ async def test_a_file_in_place_of_its_folder(tmp_path: Path) -> None:
 async def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said in words, whoever runs this."""
 
-    def denied(path: Path) -> None:
+    def denied(path: Path, *, create: bool) -> None:
+        assert create
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(room, "make", denied)
+    monkeypatch.setattr(room, "claim", denied)
     with pytest.raises(JournalError, match="cannot be written: Permission denied") as caught:
         await Store.open(tmp_path / "j.db", create=True)
     assert caught.value.hint
@@ -368,8 +369,11 @@ async def test_a_row_keeps_what_a_step_does_not_change(tmp_path: Path) -> None:
 async def test_a_group_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     """One row that cannot be written takes the group with it."""
     own = await Store.open(tmp_path / "j.db", create=True)
-    await own.write([{"id": 1, "source": "x:1"}], sealed=False)
-    group: list[Row] = [{"id": 2, "state": "SENDING"}, {"id": 3, "source": "x:1"}]
+    await own.write([{"id": 1, "state": "QUEUED", "source": "x:1"}], sealed=False)
+    group: list[Row] = [
+        {"id": 2, "state": "SENDING"},
+        {"id": 3, "state": "QUEUED", "source": "x:1"},
+    ]
     with pytest.raises(JournalError, match="cannot be used"):
         await own.write(group, sealed=True)
     await own.close()

@@ -224,4 +224,8 @@ def test_what_an_earlier_session_counted_is_corrected(
         change = registry.apply(5, event, 1.0)
         assert change is not None
         till.note(change)
-    assert (till.budget.spent, till.budget.reserved) == (expected, NOTHING)
+    assert (till.budget.earlier, till.budget.spent, till.budget.reserved) == (
+        expected,
+        NOTHING,
+        NOTHING,
+    )
