@@ -67,7 +67,8 @@ class Store:
         """
         connect = _connect()
         if not create and not room.exists(path):
-            raise JournalError(f"There is no journal {path}", hint="Name another file.")
+            kind = "is a folder" if path.is_dir() else "does not exist"  # noqa: ASYNC240 - once, before anything runs
+            raise JournalError(f"{path} {kind}", hint="Name the file of a journal.")
         with told(path):
             torn = room.has_log(path)
             identity = room.claim(path, create=create)

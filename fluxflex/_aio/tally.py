@@ -89,7 +89,8 @@ class Tally:
             log.warning("detached from %d running tasks: %s%s", len(left), named, more)
         if self._uncollected:
             log.warning(
-                "%d pictures were paid for and not collected: %s; attach(task_id) fetches them",
+                "%d pictures were paid for and not collected: %s; attach(task_id) fetches them, "
+                "and resume() with a journal",
                 self._counts["uncollected"],
                 ", ".join(self._uncollected),
             )

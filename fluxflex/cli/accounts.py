@@ -167,4 +167,6 @@ def _count(name: str, fields: dict[str, Any], bill: _Bill, talk: Talk) -> bool:
     if found.faults:
         lines = counted(len(found.faults), "line")
         talk.complain(f"{lines} of {found.count:,} cannot be used.")
+    if not found.count:
+        talk.say(f"{source.name} holds no prompts.")
     return not found.faults

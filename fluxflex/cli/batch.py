@@ -7,7 +7,7 @@ from decimal import Decimal
 import attrs
 
 from fluxflex import Session
-from fluxflex.cli import money, places, prospect, stock
+from fluxflex.cli import hints, money, places, prospect, stock
 from fluxflex.cli.exits import Code, UsageError
 from fluxflex.cli.order import Order
 from fluxflex.cli.plan import Plan
@@ -18,6 +18,7 @@ from fluxflex.cli.source import FileSource, Source, Survey, open_source, survey
 from fluxflex.cli.stock import Stock
 from fluxflex.cli.talk import Talk, counted, dollars
 from fluxflex.cli.target import run
+from fluxflex.errors import JournalError
 
 
 @attrs.frozen
@@ -40,6 +41,13 @@ def batch(order: Order, talk: Talk) -> int:
         UsageError: it cannot be done as it is written; nothing was bought.
         FluxFlexError: nothing could be begun.
     """
+    try:
+        return _batch(order, talk)
+    except JournalError as error:
+        raise hints.in_folder(error, chosen=True) from None
+
+
+def _batch(order: Order, talk: Talk) -> int:
     source = open_source(order.source)
     found = _stock(order)
     agreed = order.agreed or order.budget is not None or order.dry_run
@@ -76,7 +84,10 @@ def _stock(order: Order) -> Stock:
         if not order.dry_run:
             raise UsageError("Say where the pictures go: -o DIR.")
         return Stock()
-    return run(stock.take(order.out)) if places.check_folder(order.out) else Stock()
+    if not places.check_folder(order.out):
+        return Stock()
+    places.check_kind(order.out, simulate=order.target.simulate)
+    return run(stock.take(order.out))
 
 
 def _look(source: Source, order: Order, found: Stock, talk: Talk) -> Look:
@@ -86,7 +97,7 @@ def _look(source: Source, order: Order, found: Stock, talk: Talk) -> Look:
     price({"prompt": "the defaults alone", **order.defaults})
     for note in source.notes:
         talk.say(note)
-    ahead = Prospect(found, price, order.again)
+    ahead = Prospect(found, price, order.again, simulated=order.target.simulate)
     seen = survey(source, order.defaults, ahead.price)
     for complaint in seen.complaints():
         talk.say(complaint, style="red")

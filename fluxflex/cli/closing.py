@@ -14,9 +14,10 @@ from fluxflex.cli.exits import Code
 from fluxflex.cli.results import Results, Row
 from fluxflex.cli.stock import Stock
 from fluxflex.cli.summary import Ending
-from fluxflex.cli.talk import Talk
+from fluxflex.cli.talk import Talk, counted
 from fluxflex.errors import FluxFlexError
 
+_NAMED = 3
 _ENDED = frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.UNCERTAIN})
 
 
@@ -53,12 +54,12 @@ class Closing:
             self.talk.error(error)
             return self.before
 
-    def _compare(self, entry: JournalEntry) -> None:
+    def _compare(self, found: Stock, entry: JournalEntry) -> None:
         """Keep the row of an item whose line was lost, or is behind, since a run was killed."""
         index = (entry.number or 1) - 1
         said = self.file.state(index)
         if said is None or (entry.state in _ENDED and said != entry.state.name):
-            self._missing[index] = stock.row_of(entry, simulated=self.simulated, way=self.way)
+            self._missing[index] = found.row_of(entry, simulated=self.simulated, way=self.way)
 
     def put_in_order(self, unread: Iterable[tuple[int, Row]] = ()) -> bool:
         """Write the results in one step, with the rows of what was never read.
@@ -88,8 +89,12 @@ class Closing:
     def _failed(self, error: OSError) -> None:
         self.codes.add(Code.OTHER)
         self.talk.complain(f"{self.folder} cannot be completed: {error.strerror or error}.")
-        for found in self.file.unwritten.values():
+        lost = list(self.file.unwritten.values())
+        for found in lost[:_NAMED]:
             self.talk.say(f"Not written down: {results.as_line(found)}")
+        if len(lost) > _NAMED:
+            more = counted(len(lost) - _NAMED, "more line")
+            self.talk.say(f"{more} not written down. The journal has them all.")
 
 
 def _is_newer(page: Path, than: Path) -> bool:

@@ -26,6 +26,8 @@ WORDS = {
 }
 UNSAVED = "made, not saved"
 _ENDS = (".", "!", "?")
+# A stop after a command would be copied with it.
+_COMMAND = ": fluxflex "
 _SETTINGS = {"quality": "", "aspect_ratio": "", "steps": "steps", "cfg": "cfg"}
 
 _STYLE = """
@@ -161,7 +163,11 @@ def _picture(row: Row, prompt: str) -> str:
         return f'<a href="{source}"><img src="{source}" alt="{prompt}" loading=lazy{whole}></a>'
     if isinstance(error, Mapping):
         texts = (str(error.get(name) or "").strip() for name in ("message", "hint"))
-        text = " ".join(text if text.endswith(_ENDS) else f"{text}." for text in texts if text)
+        text = " ".join(
+            text if text.endswith(_ENDS) or _COMMAND in text else f"{text}."
+            for text in texts
+            if text
+        )
         return f"<div class=blank>{html.escape(text)}</div>"
     if isinstance(url, str) and url.startswith(("http://", "https://")):
         link = html.escape(url, quote=True)

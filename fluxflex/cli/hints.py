@@ -35,6 +35,9 @@ _TABLE: tuple[tuple[type[FluxFlexError], str], ...] = (
     (RateLimitError, "Try again later, or with a lower --concurrency."),
     (SessionClosedError, "Submit it again."),
 )
+# As the library words a journal that cannot be read.
+_BROKEN = "is damaged", "is no journal"
+_ADDRESS = "Use a journal of its own for each address.", "Name that address with --base-url."
 _NO_KEY = "There is no API key"
 _KEY = "Set FLUXFLEX_API_KEY or UNIFICALLY_API_KEY. To try without a key: --simulate."
 
@@ -68,6 +71,23 @@ def _way_on(error: FluxFlexError, way: str) -> str:
     if error.local:
         return f"Make room or choose another place, then fetch it with: {way}"
     return f"Fetch it with: {way}"
+
+
+def in_folder(error: JournalError, *, chosen: bool) -> JournalError:
+    """Return the error of a batch's journal with what to do next.
+
+    Args:
+        error: as the library words it.
+        chosen: whether the command has an option for another folder.
+    """
+    found = error.fresh()
+    if any(word in error.message for word in _BROKEN):
+        other = ", or choose another folder with -o" if chosen else ""
+        found.hint = f"Put the journal back from a copy{other}."
+    elif not chosen:
+        first, _, rest = error.hint.partition(", or ")
+        found.hint = f"{first}." if rest else error.hint.replace(*_ADDRESS)
+    return found
 
 
 def sentence(error: FluxFlexError, *, simulated: bool = False, way: str | None = None) -> str:

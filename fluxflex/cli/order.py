@@ -77,9 +77,14 @@ class Order:
         }
         words = ["fluxflex", "batch", self.source, "-o", str(self.folder)]
         for name, value in given.items():
-            words += [] if value is None else [name, str(value)]
+            words += [] if value is None else [name, _plain(value)]
         words += [name for name, is_set in flags.items() if is_set]
         return shlex.join([*words, *self.target.words, *more])
+
+
+def _plain(value: object) -> str:
+    """Return a number as people give it: without an end that says nothing."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def resume_line(folder: Path, target: Target) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import deque
 from collections.abc import Iterator
 from decimal import Decimal
@@ -12,8 +11,9 @@ import attrs
 from rich.cells import cell_len
 
 from fluxflex import JournalEntry, TaskState
-from fluxflex.cli import gallery
+from fluxflex.cli import gallery, order, places
 from fluxflex.cli.talk import counted, dollars, printable
+from fluxflex.cli.target import Target
 
 REPLACED = "submitted again"
 _STYLES = {
@@ -151,14 +151,17 @@ class Overview:
     def ways_on(self, place: Path) -> Iterator[str]:
         """Give what can be done about what is not well; `place` is what people call it."""
         if self.open and place.is_dir():
+            rehearsal = places.is_rehearsal(place)
+            target = Target(simulate=bool(rehearsal))
+            paid = "" if rehearsal else " what was paid for"
             yield (
-                f"{counted(self.open, 'picture')} not fetched. To fetch what was paid for, "
-                f"at no further cost: {shlex.join(['fluxflex', 'resume', str(place)])}"
+                f"{counted(self.open, 'picture')} not fetched. To fetch{paid}, "
+                f"at no further cost: {order.resume_line(place, target)}"
             )
         if gallery.WORDS["FAILED"] in self.sums:
-            yield "To submit what failed once more: the same batch command with --retry-failed."
+            yield "With --retry-failed the same batch command submits once more what failed."
         if gallery.WORDS["UNCERTAIN"] in self.sums:
             yield (
-                "What is uncertain may have been billed: look at the account's usage first. To "
-                "submit it once more: the same batch command with --resubmit-uncertain."
+                "What is uncertain may have been billed: look at the account's usage first. With "
+                "--resubmit-uncertain the same batch command submits it once more."
             )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fluxflex.cli.exits import UsageError
+from fluxflex.errors import ConfigurationError
 
 JOURNAL = "journal.db"
 RESULTS = "results.jsonl"
@@ -17,6 +19,8 @@ GALLERY = "index.html"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".bmp", ".tiff")
 # As a picture is named while it is written.
 _PART = re.compile(r"\..+\.[0-9a-f]{12}\.part")
+# As `numbered` names it, with its suffix.
+_PICTURE = re.compile(rf"\d{{4,}}-.+({'|'.join(map(re.escape, SUFFIXES))})")
 _LONGEST_SLUG = 40
 _ID = 8
 _WIDTH = 4
@@ -140,10 +144,67 @@ def sweep(folder: Path) -> None:
 
     Nobody else saves in the folder while its journal is ours.
     """
+    there = names(folder)
+    blank = {name for name in there if _PICTURE.fullmatch(name)} - set(filled(folder))
+    for name in there:
+        if _PART.fullmatch(name) or name in blank:
+            (folder / name).unlink(missing_ok=True)
+
+
+def check_kind(folder: Path, *, simulate: bool) -> None:
+    """Refuse to mix what was bought with what was simulated.
+
+    Raises:
+        ConfigurationError: the folder holds a batch of the other kind.
+    """
+    rehearsal = is_rehearsal(folder)
+    if rehearsal is None or rehearsal == simulate:
+        return
+    if rehearsal:
+        raise ConfigurationError(
+            f"{folder} holds a simulated batch; a real one needs a folder of its own",
+            hint="Add --simulate, or name another folder.",
+        )
+    raise ConfigurationError(
+        f"{folder} holds a real batch; --simulate needs a folder of its own",
+        hint="Leave --simulate out, or name another folder.",
+    )
+
+
+def is_rehearsal(folder: Path) -> bool | None:
+    """Say whether a batch was simulated; `None` where its results do not tell."""
+    try:
+        with (folder / RESULTS).open("rb") as file:
+            for line in file:
+                found = _row_in(line)
+                if found.get("state", "QUEUED") != "QUEUED":
+                    return found.get("simulated") is True
+    except OSError:
+        pass
+    return None
+
+
+def _row_in(line: bytes) -> dict[str, object]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def filled(folder: Path) -> Iterator[str]:
+    """Give the names of a folder's files that hold anything."""
     with os.scandir(folder) as there:
-        left = [entry.name for entry in there if _PART.fullmatch(entry.name)]
-    for name in left:
-        (folder / name).unlink(missing_ok=True)
+        for entry in there:
+            with contextlib.suppress(OSError):  # a link to nothing
+                if entry.stat().st_size:
+                    yield entry.name
+
+
+def names(folder: Path) -> list[str]:
+    """Return what lies in a folder."""
+    with os.scandir(folder) as there:
+        return [entry.name for entry in there]
 
 
 def _is_batch(path: Path) -> bool:

@@ -28,9 +28,10 @@ class Snapshot:
     """Where a run stands.
 
     Attributes:
-        done: outcomes so far; failed: those of them that did not end well.
-        replayed: those of them that were told again from an earlier run.
-        unsent: those of them that were never sent. stopping: whether no more are sent.
+        done: items that have ended; failed: those of them that the provider could not make.
+        uncertain, left_running, unsent: items that were given up, by how they stand.
+        replayed: items that were told again from an earlier run.
+        made: pictures of this run. stopping: whether no more are sent.
         total: how many there will be; `None` where that is not known.
         running: sent, or being saved.
         elapsed: seconds since the beginning.
@@ -47,21 +48,25 @@ class Snapshot:
     reserved: Decimal
     estimate: Decimal | None = None
     simulated: bool = False
+    uncertain: int = 0
+    left_running: int = 0
     unsent: int = 0
     replayed: int = 0
+    made: int = 0
     stopping: bool = False
 
     @property
     def rate(self) -> float:
-        """Outcomes a second, without those that were told again."""
-        return (self.done - self.replayed) / self.elapsed if self.elapsed > 0 else 0.0
+        """Pictures of this run a second."""
+        return self.made / self.elapsed if self.elapsed > 0 else 0.0
 
     @property
     def left(self) -> float | None:
         """Seconds to the end at this rate; `None` where nobody can say, or it is near."""
-        if self.stopping or self.total is None or self.done >= self.total or not self.rate:
+        told = self.done + self.uncertain + self.left_running + self.unsent
+        if self.stopping or self.total is None or told >= self.total or not self.rate:
             return None
-        return (self.total - self.done) / self.rate
+        return (self.total - told) / self.rate
 
 
 def duration(seconds: float) -> str:
@@ -94,10 +99,13 @@ def count(at: Snapshot) -> str:
 def pace(at: Snapshot) -> list[str]:
     """Return how it goes."""
     parts = [f"{at.running} running", f"{at.failed} failed"]
-    if at.replayed:
-        parts.append(f"{at.replayed:,} done before")
-    if at.unsent:
-        parts.append(f"{at.unsent} not sent")
+    apart = {
+        "done before": at.replayed,
+        "uncertain": at.uncertain,
+        "left running": at.left_running,
+        "not sent": at.unsent,
+    }
+    parts += [f"{number:,} {word}" for word, number in apart.items() if number]
     if at.rate:
         parts.append(speed(at.rate))
     if at.left is not None:

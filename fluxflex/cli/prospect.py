@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from decimal import Decimal
@@ -37,11 +38,13 @@ class Prospect:
         found: what the folder has.
         price: USD of a request.
         again: the states in which an item is submitted once more.
+        simulated: whether it is a rehearsal.
 
     Attributes:
         counts: items by what they are. known: those that were sent before.
         buy: how many are to be bought, those that are submitted once more included.
         twice: how many of them may be paid for twice, and twice_usd: for how much.
+        counted: USD that the folder has spent or set aside.
     """
 
     def __init__(
@@ -49,10 +52,14 @@ class Prospect:
         found: Stock,
         price: Callable[[GenerateRequest], Decimal],
         again: Collection[TaskState] = (),
+        *,
+        simulated: bool = False,
     ) -> None:
+        self._simulated = simulated
         self.counts: Counter[str] = Counter()
         self.known = self.buy = self.twice = 0
         self.twice_usd = Decimal(0)
+        self.counted = found.total.spent + found.total.reserved
         self._walk = None if found.empty else Walk(found)
         self._price = price
         self._again = {_kind(state) for state in again}
@@ -83,7 +90,8 @@ class Prospect:
         if found[DONE]:
             yield f"{counted(found[DONE], 'item')} done before: not bought again."
         if found[RUNNING]:
-            yield f"{counted(found[RUNNING], 'item')} still running: followed, at no further cost."
+            where = "in the simulation" if self._simulated else "at the provider, paid for"
+            yield f"{counted(found[RUNNING], 'item')} still running {where}: not bought again."
         if found[FAILED] and FAILED in self._again:
             yield f"{counted(found[FAILED], 'item')} failed before: bought once more."
         elif found[FAILED]:
@@ -115,6 +123,27 @@ def strangers(name: str, folder: object, known: int) -> UsageError:
         f"{name} as it is now, with these options. Nothing was bought. If all of it is to be "
         "bought into the same folder, add --yes; else choose another -o."
     )
+
+
+def needed(source: Source, defaults: Mapping[str, object], ahead: Prospect) -> Decimal | None:
+    """Return the USD that all runs of a source take together; `None` where nobody can say.
+
+    Args:
+        source: to be run again.
+        defaults: fields for the items that do not set them.
+        ahead: a fresh prospect of the folder as it is.
+    """
+    if source.total is None:
+        return None
+    total = ahead.counted
+    try:
+        for item in source.again():
+            if not isinstance(item, BadLine):
+                with contextlib.suppress(InvalidRequestError):
+                    total += ahead.price({**defaults, **item})
+    except OSError:
+        return None
+    return total
 
 
 async def known_first(

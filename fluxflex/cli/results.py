@@ -129,6 +129,7 @@ class Results:
             is left out, since it gets a number anew.
 
     Attributes:
+        grew: whether a line was added.
         error: why a line could not be written. unwritten: the lines for which there was no room.
 
     Raises:
@@ -137,6 +138,7 @@ class Results:
 
     def __init__(self, folder: Path, known: Container[int] = ()) -> None:
         self.path = folder / RESULTS
+        self.grew = False
         self.error: OSError | None = None
         self.unwritten: dict[int, Row] = {}
         # By index. What holds only numbers and texts costs the garbage collector nothing.
@@ -207,7 +209,7 @@ class Results:
         """Write an item's line at once; false where it cannot be written, and is kept."""
         line = f"{as_line(found)}\n".encode()
         start = self._file.seek(0, os.SEEK_END)
-        self._tidy = False
+        self._tidy, self.grew = False, True
         try:
             written = 0
             while written < len(line):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from pathlib import Path
 
 import attrs
@@ -11,6 +12,7 @@ import attrs
 from fluxflex import GeneratedImage, JournalEntry, Session, TaskHandle, TaskState, Timeouts
 from fluxflex.cli import exits, hints, order, places, progress, results, stock
 from fluxflex.cli.closing import Closing
+from fluxflex.cli.echo import Echo
 from fluxflex.cli.exits import Code, SignalledError
 from fluxflex.cli.interrupts import stoppable
 from fluxflex.cli.progress import Snapshot
@@ -19,7 +21,7 @@ from fluxflex.cli.stock import Stock
 from fluxflex.cli.summary import Ending
 from fluxflex.cli.talk import Talk, counted, hushed
 from fluxflex.cli.target import Target, run
-from fluxflex.errors import FluxFlexError
+from fluxflex.errors import FluxFlexError, JournalError
 
 _TICK = 0.2
 _CONCURRENCY = 32
@@ -60,7 +62,11 @@ def resume(how: How, talk: Talk) -> int:
         FluxFlexError: nothing could be begun.
     """
     places.check_batch(how.folder)
-    return run(Resume(how, talk).run())
+    places.check_kind(how.folder, simulate=how.target.simulate)
+    try:
+        return run(Resume(how, talk).run())
+    except JournalError as error:
+        raise hints.in_folder(error, chosen=False) from None
 
 
 @attrs.define
@@ -81,7 +87,8 @@ class Resume:
         self._began = time.monotonic()
         self._codes: set[int] = set()
         self._signal: SignalledError | None = None
-        self._done = self._failed = 0
+        self._states: Counter[TaskState] = Counter()
+        self._echo = Echo(talk)
         # Finished pictures are saved some at a time.
         self._lanes = asyncio.Semaphore(_CONCURRENCY)
 
@@ -109,6 +116,9 @@ class Resume:
     async def _follow(self, session: Session, before: Stock) -> None:
         left = {entry.task_id: entry for entry in before.left if entry.task_id is not None}
         handles = [handle for handle in await session.resume() if handle.task_id in left]
+        # Saved once, and gone since: the provider may still have them.
+        gone = [entry for entry in left.values() if entry.saved]
+        handles += [session.attach(str(entry.task_id), entry.request) for entry in gone]
         self._total = len(handles)
         if not handles:
             self._talk.say("Nothing is left to fetch.")
@@ -131,11 +141,14 @@ class Resume:
 
     def _snapshot(self, session: Session) -> Snapshot:
         counts = session.statistics()
+        states = self._states
         return Snapshot(
-            done=self._done,
+            done=states[TaskState.COMPLETED] + states[TaskState.FAILED],
             total=self._total,
-            running=self._total - self._done,
-            failed=self._failed,
+            running=self._total - states.total(),
+            failed=states[TaskState.FAILED],
+            left_running=sum(states[state] for state in stock.GOES_ON),
+            made=states[TaskState.COMPLETED],
             elapsed=time.monotonic() - self._began,
             spent=counts.spent,
             reserved=counts.reserved,
@@ -166,8 +179,7 @@ class Resume:
     ) -> None:
         image, path, error = got.image, got.path, got.error
         simulated, way = self._how.target.simulate, self._how.line
-        self._done += 1
-        self._failed += error is not None
+        self._states[handle.state] += 1
         index = (entry.number or 1) - 1
         cost = None if image is None else image.cost
         if cost is None and entry.request is not None and handle.state in stock.GOES_ON:
@@ -188,7 +200,7 @@ class Resume:
         if error is not None:
             self._codes.add(exits.code_of_item(error))
             words = hints.sentence(error, simulated=simulated, way=way)
-            self._talk.say(f"{entry.number or 1:,}: {words}", style="red")
+            self._echo.tell(entry.number or 1, error, words)
         if self._how.as_json:
             self._talk.out(results.as_line(row))
         elif path is not None:
@@ -199,6 +211,7 @@ class Resume:
     async def _conclude(self, before: Stock) -> int:
         """Put the folder in order, say how it stands, and return the exit code."""
         how = self._how
+        self._echo.finish()
         closing = Closing(
             talk=self._talk,
             folder=how.folder,

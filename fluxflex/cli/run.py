@@ -12,8 +12,9 @@ from decimal import Decimal
 import attrs
 
 from fluxflex import Batch, Outcome, Session, TaskState, Timeouts
-from fluxflex.cli import exits, hints, money, places, prospect, results, stock
+from fluxflex.cli import exits, gallery, hints, money, places, prospect, results, stock
 from fluxflex.cli.closing import Closing
+from fluxflex.cli.echo import Echo
 from fluxflex.cli.exits import Code, UsageError
 from fluxflex.cli.interrupts import Interrupts
 from fluxflex.cli.plan import Plan
@@ -21,8 +22,10 @@ from fluxflex.cli.progress import Snapshot, View, view
 from fluxflex.cli.results import Results, Row
 from fluxflex.cli.source import BadLine
 from fluxflex.cli.stock import Stock
-from fluxflex.cli.summary import Ending, Tally
+from fluxflex.cli.summary import Ending, Tally, still_there
 from fluxflex.cli.talk import Talk, counted, dollars, hushed
+from fluxflex.cli.target import Access
+from fluxflex.cli.ways import Ways
 from fluxflex.errors import (
     AuthenticationError,
     BudgetExceededError,
@@ -70,6 +73,7 @@ class Run:
         self._clock = clock
         self._began = clock()
         self._tally = Tally()
+        self._echo = Echo(talk)
         self._detaching: asyncio.Task[None] | None = None
         self._hush = contextlib.ExitStack()
         # One screen shows what is new; programs get all of it.
@@ -83,17 +87,12 @@ class Run:
         """
         plan = self._plan
         async with plan.order.target.access() as access:
-            session = self._session = Session(
-                access.api_key,
-                base_url=access.base_url,
-                concurrency=plan.order.concurrency,
-                budget=plan.order.budget,
-                timeout=Timeouts() if plan.order.timeout is None else plan.order.timeout,
-                journal=plan.folder / places.JOURNAL,
-            )
+            with self._left_named():
+                session = self._session = self._new_session(access)
             with self._hush:
                 try:
-                    await session.open()
+                    with self._left_named():
+                        await session.open()
                     places.sweep(plan.folder)
                     with Results(plan.folder, plan.stock.numbers()) as self._results:
                         stopped = await self._gather(session)
@@ -101,6 +100,28 @@ class Run:
                         return await self._conclude(stopped)
                 finally:
                     await self._close(session)
+
+    def _new_session(self, access: Access) -> Session:
+        order = self._plan.order
+        return Session(
+            access.api_key,
+            base_url=access.base_url,
+            concurrency=order.concurrency,
+            budget=order.budget,
+            timeout=Timeouts() if order.timeout is None else order.timeout,
+            journal=self._plan.folder / places.JOURNAL,
+        )
+
+    @contextlib.contextmanager
+    def _left_named(self) -> Iterator[None]:
+        """Name what is left at the provider where nothing can be begun."""
+        try:
+            yield
+        except FluxFlexError:
+            stock, way = self._plan.stock, self._plan.resume
+            for line in still_there(stock, way, simulated=self._plan.simulated):
+                self._talk.say(line)
+            raise
 
     async def _close(self, session: Session) -> None:
         with hushed():
@@ -144,18 +165,22 @@ class Run:
 
     def _snapshot(self) -> Snapshot:
         money, going = self._session.statistics(), self._batch.progress
+        tally = self._tally
         return Snapshot(
-            done=self._tally.done,
+            done=tally.done,
             total=self._plan.source.total,
             running=going.running + going.saving,
-            failed=self._tally.failed,
+            failed=tally.states[TaskState.FAILED],
+            uncertain=tally.states[TaskState.UNCERTAIN],
+            left_running=tally.left_running,
             elapsed=self._clock() - self._began,
             spent=money.spent,
             reserved=money.reserved,
             estimate=self._plan.estimate,
             simulated=self._plan.simulated,
-            unsent=self._tally.unsent,
-            replayed=self._tally.replayed,
+            unsent=tally.states[TaskState.QUEUED],
+            replayed=tally.replayed,
+            made=tally.made,
             stopping=self.interrupts.signal is not None,
         )
 
@@ -172,17 +197,16 @@ class Run:
             self._talk.complain(f"results.jsonl cannot be written: {self._results.error}.")
             self._tally.codes.add(Code.OTHER)
             self._plan.source.stop()
-        told = isinstance(error, _COMMON) or (outcome.replayed and not new)
-        if error is not None and not told:
+        if error is not None and not isinstance(error, _COMMON):
             words = hints.sentence(error, simulated=self._plan.simulated, way=self._plan.resume)
-            self._talk.say(f"{outcome.number:,}: {words}", style="red")
+            self._echo.tell(outcome.number, error, words)
         if self._repeats or not outcome.replayed:
             self._give(outcome, row)
 
     def _give(self, outcome: Outcome, row: Row) -> None:
         if self._plan.order.as_json:
             self._talk.out(results.as_line(row))
-        elif outcome.path is not None:
+        elif outcome.path is not None and self._plan.order.download:
             self._talk.out(str(outcome.path))
         elif outcome.ok:
             self._talk.out(outcome.image.url)
@@ -224,12 +248,14 @@ class Run:
         requests = [handle.request for handle in self._session.handles()]
         worth = sum((self._session.price(each) for each in requests if each), Decimal(0))
         reserved = self._session.statistics().reserved
-        parts = [dollars(worth)] if worth else []
-        parts += [f"{dollars(reserved)} reserved"] if reserved else []
-        cost = f" ({', '.join(parts)})" if parts and not self._plan.simulated else ""
+        play = " of play money" if self._plan.simulated else ""
+        parts = [f"{dollars(worth)}{play}"] if worth else []
+        parts += [f"{dollars(reserved)} reserved"] if reserved and not play else []
+        cost = f" ({', '.join(parts)})" if parts else ""
+        verb = "runs" if running == 1 else "run"
         self._talk.say(
             f"Stopping: nothing more is read. Waiting for {counted(running, 'task')} that "
-            f"still run{cost}. {next_step}",
+            f"still {verb}{cost}. {next_step}",
             style="yellow",
         )
 
@@ -243,6 +269,7 @@ class Run:
     async def _conclude(self, stopped: Exception | None) -> int:
         """Put the folder in order, say how it ended, and return the exit code."""
         plan, tally = self._plan, self._tally
+        self._echo.finish()
         if self._detaching is not None and isinstance(stopped, SessionClosedError):
             stopped = None
         if stopped is not None:
@@ -258,8 +285,9 @@ class Run:
             way=plan.resume,
             codes=tally.codes,
         )
-        complete = tally.done == plan.source.total
-        after = await closing.stock(busy=tally.replayed < tally.done or not complete)
+        complete = tally.told == plan.source.total
+        busy = tally.replayed < tally.told or not complete or self._results.grew
+        after = await closing.stock(busy=busy)
         unread = () if complete else self._unread(after)
         written = closing.put_in_order(unread)
         end = self._ending(after, stopped)
@@ -277,8 +305,13 @@ class Run:
 
     def _ending(self, after: Stock, stopped: Exception | None) -> Ending:
         plan, words = self._plan, self._results.words
-        asked = plan.order
+        asked, short = plan.order, isinstance(stopped, BudgetExceededError)
+        ways = Ways(plan, after, self._session.price)
+        # Who breaks off has not asked for more money to be spent.
+        more = self.interrupts.signal is None
         unread = self.interrupts.signal is not None and not plan.source.ended
+        retries = words.get(gallery.WORDS["FAILED"]) and not asked.retry_failed
+        carries_on = unread or stopped is not None or self._tally.open
         return Ending(
             folder=plan.folder,
             words=words,
@@ -286,9 +319,10 @@ class Run:
             before=plan.stock,
             seconds=self._clock() - self._began,
             resume=plan.resume,
-            again=asked.line() if unread or stopped is not None else None,
-            retry=None if asked.retry_failed else asked.line("--retry-failed"),
-            resubmit=asked.line(hints.AGAIN),
+            again=ways.line(enough=more) if carries_on else None,
+            retry=ways.line("--retry-failed", enough=more) if retries else None,
+            resubmit=ways.line(hints.AGAIN, enough=more) if after.uncertain else None,
+            note=ways.note(short=short),
             simulated=plan.simulated,
             download=asked.download,
         )

@@ -181,6 +181,8 @@ def open_source(name: str) -> Source:
     """
     if name == "-":
         return StdinSource()
+    if not name:
+        raise UsageError(f"SOURCE is blank. It is a file: {_KINDS}.")
     path = Path(name)
     reader = _READERS.get(path.suffix.lower())
     if path.is_dir():

@@ -77,8 +77,10 @@ class Stock:
         uncertain: entries of which nobody knows whether they were billed.
         left: entries that are not finished, or whose pictures are still to be saved.
         saved: pictures.
+        files: the names in the folder; what is empty is as good as gone.
     """
 
+    files: frozenset[str] = frozenset()
     known: Known = attrs.field(factory=Known)
     states: dict[str, Sum] = attrs.field(factory=dict)
     earlier: Sum = attrs.field(factory=Sum)
@@ -105,9 +107,32 @@ class Stock:
         """What all of it cost, and how many were submitted for it."""
         return added([*self.states.values(), self.earlier])
 
+    def has(self, entry: JournalEntry) -> bool:
+        """Say whether the picture of an item was saved, and lies there still."""
+        path = entry.path if entry.saved else None
+        return path is not None and path.name in self.files
+
+    def row_of(self, entry: JournalEntry, *, simulated: bool, way: str) -> results.Row:
+        """Return the line of an item by what the journal knows of it; `way` goes on with it."""
+        result, path = entry.result, entry.path
+        known = entry.state is TaskState.COMPLETED or entry.state in GOES_ON
+        return results.row(
+            index=(entry.number or 1) - 1,
+            request=entry.request,
+            state=entry.state,
+            task_id=entry.task_id,
+            path=path.name if path is not None and self.has(entry) else None,
+            url=result.urls[0] if result is not None else None,
+            error=entry.error,
+            cost=entry.cost if known else None,
+            simulated=simulated,
+            way=way,
+        )
+
     def add(self, entry: JournalEntry, since: Stock) -> None:
         """Take an entry of the batch into account."""
-        word = standing(entry)
+        here = self.has(entry)
+        word = gallery.UNSAVED if entry.saved and not here else standing(entry)
         new = entry.id > since.newest or entry.id in since.unsent
         self.newest = max(self.newest, entry.id)
         if new and entry.state is not TaskState.QUEUED:
@@ -120,7 +145,7 @@ class Stock:
             self.last = max(self.last, entry.number)
             self.known.add(entry.digest, entry.number, entry.state)
         self.sent += entry.state is not TaskState.QUEUED
-        if is_saved(entry):
+        if here:
             self.saved += 1
         elif word == gallery.UNSAVED or entry.state in GOES_ON:
             self.left.append(entry)
@@ -140,33 +165,28 @@ def added(sums: Iterable[Sum]) -> Sum:
     return total
 
 
-def is_saved(entry: JournalEntry) -> bool:
-    """Say whether the picture of an item was saved."""
-    return entry.state is TaskState.COMPLETED and entry.collected
-
-
 async def take(
     folder: Path,
     since: Stock | None = None,
-    each: Callable[[JournalEntry], None] = lambda _: None,
+    each: Callable[[Stock, JournalEntry], None] = lambda _, __: None,
 ) -> Stock:
     """Read the journal of a folder; nothing else may have it open.
 
     Args:
         folder: of the batch.
         since: what was known before; what was bought after it is counted apart.
-        each: called with every entry that was not replaced.
+        each: called with the stock so far and every entry that was not replaced.
 
     Raises:
         JournalError: it is in use, or no journal.
     """
-    stock, before = Stock(), since or Stock()
+    stock, before = Stock(files=frozenset(places.filled(folder))), since or Stock()
     async for entry in read_journal(folder / places.JOURNAL):
         if entry.run != RUN:
             continue
         stock.add(entry, before)
         if not entry.replaced:
-            each(entry)
+            each(stock, entry)
     return stock
 
 
@@ -182,21 +202,3 @@ class Walk:
         met = self._met.get(digest, 0)
         self._met[digest] = met + 1
         return self._known.find(digest, met)
-
-
-def row_of(entry: JournalEntry, *, simulated: bool, way: str) -> results.Row:
-    """Return the line of an item by what the journal knows of it; `way` goes on with it."""
-    result, path = entry.result, entry.path
-    known = entry.state is TaskState.COMPLETED or entry.state in GOES_ON
-    return results.row(
-        index=(entry.number or 1) - 1,
-        request=entry.request,
-        state=entry.state,
-        task_id=entry.task_id,
-        path=path.name if path is not None and is_saved(entry) else None,
-        url=result.urls[0] if result is not None and result.urls else None,
-        error=entry.error,
-        cost=entry.spent if known else None,
-        simulated=simulated,
-        way=way,
-    )

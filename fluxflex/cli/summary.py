@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +15,7 @@ from fluxflex.cli import exits, gallery, hints, places
 from fluxflex.cli.overview import Sum
 from fluxflex.cli.stock import GOES_ON, Stock, added
 from fluxflex.cli.talk import counted, dollars
-from fluxflex.errors import FluxFlexError
+from fluxflex.errors import FluxFlexError, InvalidRequestError, RequestRejectedError
 
 _NAMED = 10
 _PROMPT = 60
@@ -27,27 +28,38 @@ class Tally:
 
     Attributes:
         codes: the exit codes that fit.
-        done: outcomes; of them failed, unsent, saved now as pictures, and told again.
-        unread: items that the run did not come to.
+        told: outcomes. replayed: those of them that were told again from an earlier run.
+        made: pictures of this run. open: what was not sent, and may be by the same command.
+        states: how the items stand.
     """
 
     codes: set[int] = attrs.field(factory=set)
-    done: int = 0
-    failed: int = 0
-    unsent: int = 0
-    saved: int = 0
+    told: int = 0
     replayed: int = 0
-    unread: int = 0
+    made: int = 0
+    open: int = 0
+    states: Counter[TaskState] = attrs.field(factory=Counter)
+
+    @property
+    def done(self) -> int:
+        """How many have ended, well or not."""
+        return self.states[TaskState.COMPLETED] + self.states[TaskState.FAILED]
+
+    @property
+    def left_running(self) -> int:
+        """How many the provider still works on, without anybody waiting for them."""
+        return sum(self.states[state] for state in GOES_ON)
 
     def count(self, outcome: Outcome, error: FluxFlexError | None) -> None:
         """Count an outcome; `error` is why it did not end well."""
-        self.done += 1
-        self.unsent += outcome.state is TaskState.QUEUED
-        self.saved += outcome.path is not None
+        self.told += 1
+        self.states[outcome.state] += 1
         self.replayed += outcome.replayed
+        self.made += outcome.state is TaskState.COMPLETED and not outcome.replayed
         if error is None:
             return
-        self.failed += outcome.state is not TaskState.QUEUED
+        refused = isinstance(error, InvalidRequestError | RequestRejectedError)
+        self.open += outcome.state is TaskState.QUEUED and not refused
         self.codes.add(exits.code_of_item(error))
 
 
@@ -62,7 +74,7 @@ class Ending:
         seconds: how long it took.
         resume: the command that fetches what is left.
         again: the command that carries on, where one was interrupted. retry, resubmit: those that
-            submit once more.
+            submit once more. note: what these three need besides.
         simulated: whether it was a rehearsal.
         page: whether the page was written.
         download: whether pictures were to be saved.
@@ -77,6 +89,7 @@ class Ending:
     again: str | None = None
     retry: str | None = None
     resubmit: str | None = None
+    note: str = ""
     simulated: bool = False
     page: bool = True
     download: bool = True
@@ -100,7 +113,7 @@ class Ending:
         yield from self._uncertain()
         yield from self._left()
         if self.retry is not None and self.words.get(gallery.WORDS["FAILED"]):
-            yield f"To try what failed once more:\n  {self.retry}"
+            yield f"To try what failed once more{self.note}:\n  {self.retry}"
         yield self._where()
 
     def _all(self) -> str:
@@ -151,37 +164,34 @@ class Ending:
         unsure = self.stock.uncertain
         if not unsure:
             return
-        verb = "is" if len(unsure) == 1 else "are"
+        one = len(unsure) == 1
+        verb, them = ("is", "it") if one else ("are", "them")
         billed = "" if self.simulated else ", and may have been billed"
         yield (
             f"{counted(len(unsure), 'item')} {verb} uncertain: sent and never answered{billed}. "
-            "Nothing sends it again by itself:"
+            f"Nothing sends {them} again by itself:"
         )
         yield from (f"  {_named(entry)}" for entry in unsure[:_NAMED])
         if len(unsure) > _NAMED:
             yield f"  … and {len(unsure) - _NAMED:,} more, named in {places.RESULTS}"
         if self.simulated:
-            yield f"To submit once more:\n  {self._resubmit()}"
+            yield f"To submit once more{self.note}:\n  {self._resubmit()}"
         else:
             yield (
-                "Look at the account's usage at those times. To submit once more, which may pay "
-                f"twice:\n  {self._resubmit()}"
+                f"Look at the account's usage at {'that time' if one else 'those times'}. To "
+                f"submit once more, which may pay twice{self.note}:\n  {self._resubmit()}"
             )
 
     def _resubmit(self) -> str:
         return self.resubmit or f"the same fluxflex batch command with {hints.AGAIN}"
 
     def _left(self) -> Iterator[str]:
-        left = self.stock.left
-        if left:
-            running = sum(entry.state in GOES_ON for entry in left)
-            what = [f"{counted(running, 'task')} left running"] if running else []
-            if unsaved := len(left) - running:
-                what.append(f"{counted(unsaved, 'picture')} made and not saved")
-            paid = "" if self.simulated else ", paid for"
-            yield f"{', '.join(what)}{paid}. To fetch, at no further cost:\n  {self.resume}"
+        yield from still_there(self.stock, self.resume, simulated=self.simulated)
         if self.again is not None:
-            yield f"To carry on, where nothing is paid twice:\n  {self.again}"
+            what = "nothing is paid twice"
+            if "--retry-failed" in self.again:
+                what = "what failed is bought once more"
+            yield f"To carry on, where {what}{self.note}:\n  {self.again}"
 
     def _where(self) -> str:
         page = self.folder / places.GALLERY if self.page else None
@@ -191,6 +201,18 @@ class Ending:
             return "No pictures were saved." + (f" What happened to each: {page}" if page else "")
         pictures = f"{counted(self.stock.saved, 'picture')} in {self.folder}."
         return pictures + (f" To look at them: {page}" if page else "")
+
+
+def still_there(stock: Stock, resume: str, *, simulated: bool) -> Iterator[str]:
+    """Give what is left at the provider, and the command that fetches it."""
+    if not stock.left:
+        return
+    running = sum(entry.state in GOES_ON for entry in stock.left)
+    what = [f"{counted(running, 'task')} left running"] if running else []
+    if unsaved := len(stock.left) - running:
+        what.append(f"{counted(unsaved, 'picture')} made and not saved")
+    paid = "" if simulated else ", paid for"
+    yield f"{', '.join(what)}{paid}. To fetch, at no further cost:\n  {resume}"
 
 
 def in_order(words: Mapping[str, int]) -> dict[str, int]:

@@ -271,8 +271,10 @@ async def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.M
 
 async def test_there_is_none(tmp_path: Path) -> None:
     """Reading makes no file."""
-    with pytest.raises(JournalError, match="There is no journal"):
+    with pytest.raises(JournalError, match="does not exist"):
         await entries(tmp_path / "j.db")
+    with pytest.raises(JournalError, match="is a folder"):
+        await entries(tmp_path)
     assert names_in(tmp_path) == []
 
 

@@ -146,7 +146,9 @@ def test_the_price_of_a_source(run: Run) -> None:
 def test_the_price_of_nothing(run: Run) -> None:
     """A source without prompts costs nothing."""
     Path("p.txt").write_text("# later\n")
-    assert run("price", "p.txt") == Said(0, "0 pictures in all: $0.00\n", "")
+    assert run("price", "p.txt") == Said(
+        0, "0 pictures in all: $0.00\n", "p.txt holds no prompts.\n"
+    )
 
 
 def test_a_source_with_bad_lines_has_no_price(run: Run) -> None:

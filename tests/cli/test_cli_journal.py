@@ -143,9 +143,9 @@ def test_people_are_told_what_to_do_next(run: Run, fill: Fill) -> None:
     assert run("journal", "out").err == (
         "2 pictures not fetched. To fetch what was paid for, at no further cost: "
         "fluxflex resume out\n"
-        "To submit what failed once more: the same batch command with --retry-failed.\n"
+        "With --retry-failed the same batch command submits once more what failed.\n"
         "What is uncertain may have been billed: look at the account's usage first. "
-        "To submit it once more: the same batch command with --resubmit-uncertain.\n"
+        "With --resubmit-uncertain the same batch command submits it once more.\n"
     )
     fill(done(1))
     assert run("journal", "out").err == ""

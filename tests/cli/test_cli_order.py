@@ -42,7 +42,7 @@ def test_the_line_that_carries_on_is_the_one_that_was_given() -> None:
         resubmit_uncertain=True,
     )
     assert shlex.split(order.line("--retry-failed")) == shlex.split(
-        "fluxflex batch - -o out --aspect-ratio 16:9 --steps 20 --concurrency 4 --timeout 60.0 "
+        "fluxflex batch - -o out --aspect-ratio 16:9 --steps 20 --concurrency 4 --timeout 60 "
         "--budget 2.50 --yes --no-download --json --base-url 'https://example.com/?a=1&b=2' "
         "--retry-failed"
     )
@@ -53,6 +53,11 @@ def test_what_may_pay_twice_is_in_a_line_only_when_named() -> None:
     order = Order(source="p.txt", out=Path("out"), resubmit_uncertain=True)
     assert order.again == {TaskState.UNCERTAIN}
     assert hints.AGAIN not in order.line()
+    order = Order(
+        source="p.txt", out=Path("out"), timeout=300.0, defaults={"cfg": 3.5, "steps": 20}
+    )
+    assert order.line().endswith(" --cfg 3.5 --steps 20 --timeout 300")
+    order = Order(source="p.txt", out=Path("out"))
     assert order.line(hints.AGAIN).endswith(f" {hints.AGAIN}")
 
 

@@ -175,7 +175,7 @@ def test_what_is_uncertain_is_listed(run: Command, provide: Provide) -> None:
     assert said.code == 10
     assert "1 item is uncertain: sent and never answered, and may have been billed." in said.err
     assert "  1: sent 20" in said.err
-    assert "Look at the account's usage at those times." in said.err
+    assert "Look at the account's usage at that time." in said.err
     assert "  the same fluxflex batch command with --resubmit-uncertain" in said.err
     assert provider.ledger.posts_received == 2
 

@@ -136,6 +136,7 @@ async def test_a_rehearsal_that_is_left_speaks_of_no_money(
         run.interrupts.interrupt()
         assert await work == 130
     said = capsys.readouterr().err
+    assert "Waiting for 2 tasks that still run" in said
     assert "Press Ctrl-C again to leave them running." in said
     assert "2 tasks left running. To fetch, at no further cost:" in said
     assert "  fluxflex resume out --simulate --speed 9" in said.splitlines()

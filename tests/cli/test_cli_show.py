@@ -24,6 +24,7 @@ room = shared.room
 
 AT = Snapshot(
     done=3,
+    made=3,
     total=12,
     running=4,
     failed=1,
@@ -84,7 +85,7 @@ def test_without_a_terminal_lines_come_at_tenths_and_after_silence(
         lines.show(AT)
         assert capsys.readouterr().err == ""
         clock.now = 10.0
-        lines.show(attrs.evolve(AT, done=0, total=None, estimate=None, simulated=True))
+        lines.show(attrs.evolve(AT, done=0, made=0, total=None, estimate=None, simulated=True))
         said = "0 done, 4 running, 1 failed, simulated: $0.28 spent, $0.06 reserved\n"
         assert capsys.readouterr().err == said
 
@@ -95,7 +96,7 @@ def test_what_was_not_sent_did_not_fail() -> None:
     unsent = Outcome(index=0, item=None, state=TaskState.QUEUED)
     tally = summary.Tally()
     tally.count(unsent, errors.SessionClosedError("closed"))
-    assert (tally.done, tally.failed, tally.unsent) == (1, 0, 1)
+    assert (tally.told, tally.done, tally.states[TaskState.QUEUED]) == (1, 0, 1)
 
 
 def terminal(monkeypatch: pytest.MonkeyPatch) -> tuple[Talk, io.StringIO]:
