@@ -247,7 +247,7 @@ class Journal:
         if not rows:
             return
         try:
-            await self.store.write(rows, sealed=any(map(_awaited, rows)))
+            await self.store.write(rows)
         except JournalError:
             raise
         except Exception as error:
@@ -294,11 +294,6 @@ class Journal:
             await self.store.close()
         if passes:
             room.remove(self.store.path)
-
-
-def _awaited(row: Row) -> bool:
-    """Say whether somebody waits for a row: before an attempt, or before its id is handed out."""
-    return row.get("state") == TaskState.SENDING.name or "task_id" in row
 
 
 def _left_alone(change: Change) -> bool:

@@ -43,7 +43,7 @@ MIGRATIONS: tuple[str, ...] = (
 PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
-    "wal_autocheckpoint=512",
+    "wal_autocheckpoint=256",
     "secure_delete=ON",
 )
 
@@ -63,10 +63,6 @@ UPSERT = (
     f"ON CONFLICT (id) DO UPDATE SET {_CHANGES}"
 )
 TAKE_OVER = f"INSERT OR IGNORE INTO items ({_NAMES}) SELECT {_VALUES} FROM json_each(?)"  # noqa: S608 - as above
-SEAL = (
-    "INSERT INTO facts VALUES ('seal', 1) "
-    "ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
-)
 # The money of entries that were removed, and the last number of each run, are facts.
 FORGOTTEN = "forgotten"
 LAST_NUMBER = "last number of "

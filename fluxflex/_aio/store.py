@@ -1,8 +1,8 @@
 """The journal's file: SQLite through aiosqlite, for one process at a time.
 
-What must not be lost is sealed: a second transaction follows the first before anybody is told. A
-torn last page of the write-ahead log, which makes SQLite drop the last transaction, then takes the
-seal and nothing else.
+`psow=0` tells SQLite that a power cut may tear the sector that was written last. It then repeats
+the end of each transaction up to the end of its sector, and a torn last page of the write-ahead log
+takes a repetition and nothing else. Without it the last transaction would be dropped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from fluxflex._aio.schema import (
     LEFT_UNCERTAIN,
     MIGRATIONS,
     PRAGMAS,
-    SEAL,
     TAKE_OVER,
     UPSERT,
 )
@@ -77,7 +76,12 @@ class Store:
         try:
             with told(path):
                 new = _looked_at(path, create=create)
-                store = cls(await connect(path, isolation_level=None, timeout=0), path, identity)
+                address = f"{path.absolute().as_uri()}?psow=0"  # noqa: ASYNC240 - touches no disk
+                store = cls(
+                    await connect(address, uri=True, isolation_level=None, timeout=0),
+                    path,
+                    identity,
+                )
         except BaseException:
             room.release(identity)
             raise
@@ -141,20 +145,17 @@ class Store:
         """
         return list(await self._connection.execute_fetchall(sql, values))  # type: ignore[arg-type]  # sqlite3 takes both
 
-    async def write(self, rows: Iterable[Row], *, sealed: bool) -> None:
+    async def write(self, rows: Iterable[Row]) -> None:
         """Write rows, all or none, to disk.
 
         Args:
             rows: of items; columns that are absent stay as they are.
-            sealed: whether they must survive even a torn last page.
 
         Raises:
             JournalError: they cannot be written.
         """
         with told(self.path):
             await self.fetch(UPSERT, (jsonlib.dumps(list(rows)).decode(),))
-            if sealed:
-                await self.fetch(SEAL)
 
     async def read(
         self, sql: str, values: Sequence[object] | Mapping[str, object] = ()

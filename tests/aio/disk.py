@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from fluxflex import FixedPolling
-from fluxflex._aio.schema import SEAL, UPSERT
+from fluxflex._aio.schema import UPSERT
 from tests.aio.fakes import FakeSession, FakeTransport
 
 FULL = "SQLITE_FULL", "database or disk is full"
@@ -37,7 +38,6 @@ class Disk:
         gate: groups are written while it is set.
         arrived: set when a group is about to be written.
         groups: the rows of each group that was written, in order.
-        seals: how many groups were sealed.
         opened: the files that were opened.
         after: called with each statement that was run.
     """
@@ -48,7 +48,6 @@ class Disk:
         self.arrived = asyncio.Event()
         self.groups: list[list[dict[str, Any]]] = []
         self.tries = 0
-        self.seals = 0
         self.opened: list[Path] = []
         self.after: Callable[[str], Awaitable[None]] | None = None
         self._trouble: list[Exception] = []
@@ -62,10 +61,10 @@ class Disk:
         self.arrived.clear()
         self.gate.clear()
 
-    async def connect(self, path: Path, **_: object) -> Connection:
+    async def connect(self, address: str, **options: Any) -> Connection:
         """Open a file."""
-        self.opened.append(path)
-        return Connection(self, sqlite3.connect(path, isolation_level=None, timeout=0))
+        self.opened.append(Path(unquote(urlsplit(address).path)))
+        return Connection(self, sqlite3.connect(address, **options))
 
     async def write(self) -> None:
         """Wait for the gate, and fail where that is told."""
@@ -93,7 +92,6 @@ class Connection:
         rows = self._sqlite.execute(sql, given).fetchall()
         if sql == UPSERT:
             self._disk.groups.append(json.loads(given[0]))
-        self._disk.seals += sql == SEAL
         if self._disk.after is not None:
             await self._disk.after(sql)
         return rows

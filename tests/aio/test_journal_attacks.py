@@ -57,7 +57,7 @@ async def test_numbers_go_on_after_forgetting_twice(tmp_path: Path) -> None:
     store = await Store.open(tmp_path / "j.db", create=True)
     for numbers in (range(1, 13), range(13, 21)):
         rows = [{"id": n, "state": "FAILED", "run": "r", "number": n} for n in numbers]
-        await store.write(rows, sealed=False)
+        await store.write(rows)
         await store.forget("number < :then", 100.0)
     assert await store.fact("last number of r") == "20"
     await store.close()
@@ -83,7 +83,7 @@ async def test_a_name_that_is_no_text_poisons_nothing(tmp_path: Path) -> None:
 async def test_only_adding_to_an_entry_makes_none(tmp_path: Path) -> None:
     """A picture that is collected after its entry was forgotten leaves no row without a state."""
     store = await Store.open(tmp_path / "j.db", create=True)
-    await store.write([{"id": 7, "collected": 1}, {"id": 8, "replaced": 1}], sealed=False)
+    await store.write([{"id": 7, "collected": 1}, {"id": 8, "replaced": 1}])
     assert [entry async for entry in store.entries()] == []
     await store.close()
 

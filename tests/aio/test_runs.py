@@ -205,7 +205,7 @@ def test_however_a_source_is_edited(
                     bought += 1
                     row = {"id": len(model.known) * 100 + match.number, "state": "COMPLETED"}
                     row |= {"run": "r", "number": match.number, "digest": request.digest}
-                    await store.write([row], sealed=False)
+                    await store.write([row])
                 else:
                     assert match.entry.number == match.number
             assert (found, bought) == (expected, new)
@@ -224,7 +224,6 @@ async def test_a_long_run_is_read_a_stretch_at_a_time(tmp_path: Path) -> None:
             {"id": n + 1, "state": "COMPLETED", "run": "r", "number": n + 1, "digest": digests[n]}
             for n in range(count)
         ],
-        sealed=False,
     )
     asked: list[int] = []
 
@@ -250,7 +249,7 @@ async def test_digests_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
     store = await Store.open(tmp_path / "j.db", create=True)
     one, two = "0" * 16 + "a" * 16, "0" * 16 + "b" * 16
     row = {"id": 1, "state": "COMPLETED", "run": "r", "number": 1, "digest": one}
-    await store.write([row], sealed=False)
+    await store.write([row])
     run = Run(store, "r")
     await run.open()
     assert (await run.match(two)).entry is None

@@ -45,7 +45,7 @@ async def made(path: Path, *written: Row) -> Path:
     """Make a journal with these rows and close it."""
     own = await Store.open(path, create=True)
     if written:
-        await own.write(written, sealed=True)
+        await own.write(written)
     await own.close()
     return path
 
@@ -96,7 +96,7 @@ async def test_a_journal_is_for_its_owner_only(tmp_path: Path) -> None:
     """The file, its log and the room put aside: 0600, whatever the mask is."""
     own = await Store.open(tmp_path / "new" / "deep" / "j.db", create=True)
     own.put_aside()
-    await own.write([sending(1)], sealed=True)
+    await own.write([sending(1)])
     folder = tmp_path / "new" / "deep"
     names = names_in(folder)
     assert names == ["j.db", "j.db-reserve", "j.db-wal"]
@@ -164,7 +164,7 @@ async def test_a_second_one_in_the_same_process_is_refused(tmp_path: Path) -> No
         with pytest.raises(JournalError, match="in use by another session or process") as caught:
             await Store.open(own.path, create=create)
     assert "Wait" in caught.value.hint
-    await own.write([sending(1)], sealed=True)  # the first is not disturbed
+    await own.write([sending(1)])  # the first is not disturbed
     await own.close()
     assert [entry.id for entry in await entries(own.path)] == [1]
 
@@ -172,7 +172,7 @@ async def test_a_second_one_in_the_same_process_is_refused(tmp_path: Path) -> No
 async def test_a_second_process_is_refused(tmp_path: Path) -> None:
     """At once and in words, before it changed anything."""
     own = await Store.open(tmp_path / "j.db", create=True)
-    await own.write([sending(1)], sealed=True)
+    await own.write([sending(1)])
     program = (
         "import asyncio, sys, fluxflex\n"
         "async def main():\n"
@@ -185,7 +185,7 @@ async def test_a_second_process_is_refused(tmp_path: Path) -> None:
     )
     said, _ = await other.communicate()
     assert said.decode().startswith(f"JournalError The journal {own.path} is in use")
-    await own.write([running(1)], sealed=True)
+    await own.write([running(1)])
     await own.close()
     assert [entry.state for entry in await entries(own.path)] == [TaskState.RUNNING]
 
@@ -303,7 +303,7 @@ async def test_a_damaged_file_is_refused_in_words(
 
     async def use() -> None:
         own = await Store.open(path, create=True)
-        await own.write([running(3)], sealed=True)
+        await own.write([running(3)])
 
     with pytest.raises(JournalError) as caught:
         await use()
@@ -371,13 +371,13 @@ async def test_a_row_keeps_what_a_step_does_not_change(tmp_path: Path) -> None:
 async def test_a_group_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     """One row that cannot be written takes the group with it."""
     own = await Store.open(tmp_path / "j.db", create=True)
-    await own.write([{"id": 1, "state": "QUEUED", "source": "x:1"}], sealed=False)
+    await own.write([{"id": 1, "state": "QUEUED", "source": "x:1"}])
     group: list[Row] = [
         {"id": 2, "state": "SENDING"},
         {"id": 3, "state": "QUEUED", "source": "x:1"},
     ]
     with pytest.raises(JournalError, match="cannot be used"):
-        await own.write(group, sealed=True)
+        await own.write(group)
     await own.close()
     assert [row["id"] for row in rows(own.path)] == [1]
 
@@ -385,13 +385,13 @@ async def test_a_group_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 async def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
     """And what was on disk before is there after it."""
     own = await Store.open(tmp_path / "j.db", create=True)
-    await own.write([sending(1)], sealed=True)
+    await own.write([sending(1)])
     [[pages]] = await own.fetch("PRAGMA page_count")
     await own.fetch(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(JournalError, match="the disk is full") as caught:
-        await own.write([{"id": 2, "state": "SENDING", "request": "x" * 20_000}], sealed=True)
+        await own.write([{"id": 2, "state": "SENDING", "request": "x" * 20_000}])
     assert "Make room" in caught.value.hint
-    await own.write([running(1)], sealed=True)
+    await own.write([running(1)])
     await own.close()
     assert [(row["id"], row["state"]) for row in rows(own.path)] == [(1, "RUNNING")]
 
@@ -435,7 +435,7 @@ async def test_a_broken_connection_is_said_in_words(tmp_path: Path) -> None:
     """Reading and writing through it are a `JournalError`, whatever the thread says."""
     own = await Store.open(tmp_path / "j.db", create=True)
     await own.fetch("DROP TABLE items")
-    for use in (own.stretch(1, "true"), own.write([sending(1)], sealed=True)):
+    for use in (own.stretch(1, "true"), own.write([sending(1)])):
         with pytest.raises(JournalError, match="cannot be used: no such table"):
             await use
     await own.close()
@@ -446,11 +446,11 @@ async def test_a_broken_connection_is_said_in_words(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("harm", ["cut", "zeros", "noise", "one byte"])
 async def test_a_torn_last_page_loses_nothing(tmp_path: Path, harm: str) -> None:
-    """The last page of the log takes the seal and nothing else, at every moment."""
+    """The last page of the log repeats the one before, at every moment."""
     own = await Store.open(tmp_path / "j.db", create=True)
     for key in range(1, 8):
         for row in (sending(key), running(key)):
-            await own.write([row], sealed=True)
+            await own.write([row])
             torn = copied(own.path, tmp_path / f"{key} {row['state']}")
             log = torn.with_name("j.db-wal")
             content = log.read_bytes()
@@ -479,7 +479,7 @@ async def test_a_log_left_behind_is_taken_in(tmp_path: Path) -> None:
     """After a kill everything that was told is in the file, and the log goes at a clean close."""
     own = await Store.open(tmp_path / "j.db", create=True)
     own.put_aside()
-    await own.write([running(1)], sealed=True)
+    await own.write([running(1)])
     left = copied(own.path, tmp_path / "left")
     await own.close()
     assert room.has_log(left)
@@ -494,10 +494,10 @@ async def test_a_log_left_behind_is_taken_in(tmp_path: Path) -> None:
 async def test_a_log_whose_file_is_damaged_is_checked(tmp_path: Path) -> None:
     """After a kill the whole file is looked through before anything is bought on top of it."""
     own = await Store.open(tmp_path / "j.db", create=True)
-    await own.write([sending(key) | running(key) for key in range(1, 300)], sealed=True)
+    await own.write([sending(key) | running(key) for key in range(1, 300)])
     await own.close()
     own = await Store.open(tmp_path / "j.db", create=True)
-    await own.write([running(1)], sealed=True)
+    await own.write([running(1)])
     left = copied(own.path, tmp_path / "left")
     await own.close()
     content = left.read_bytes()
@@ -524,7 +524,6 @@ async def test_what_is_forgotten_is_gone_from_the_files(tmp_path: Path) -> None:
             }
             for n in range(1, 61)
         ],
-        sealed=True,
     )
     assert b"s3cret" in (tmp_path / "j.db-wal").read_bytes()
     await own.forget("ended_at < :then", 4.0)
