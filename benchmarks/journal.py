@@ -27,7 +27,8 @@ from fluxflex import FixedPolling, Session
 
 LEAST_RATIO = 0.85
 MOST_SECONDS = 5.0
-CONCURRENCY = 64
+# The session is busy all the time, so that waiting for the disk hides behind other tasks.
+CONCURRENCY = 256
 
 
 def prompts(count: int) -> Iterator[str]:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from fluxflex._aio.handle import TaskHandle
     from fluxflex._aio.images import GeneratedImage
     from fluxflex._aio.outcome import BatchProgress, Outcome
+    from fluxflex._aio.reading import read_journal
     from fluxflex._aio.reports import Account, Statistics
     from fluxflex._aio.session import Session
-    from fluxflex._aio.store import read_journal
     from fluxflex._core.lifecycle import Change, TaskRecord, TaskState
     from fluxflex._core.limits import FixedConcurrency, Timeouts
     from fluxflex._core.request import GenerateRequest
@@ -78,7 +78,7 @@ _HOMES = {
     "_aio.outcome": ("BatchProgress", "Outcome"),
     "_aio.reports": ("Account", "Statistics"),
     "_aio.session": ("Session",),
-    "_aio.store": ("read_journal",),
+    "_aio.reading": ("read_journal",),
     "_core.lifecycle": ("Change", "TaskRecord", "TaskState"),
     "_core.limits": ("FixedConcurrency", "Timeouts"),
     "_core.request": ("GenerateRequest",),

@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
     {"_aio.entry", "_aio.pictures", "_aio.room", "_aio.trouble"},
     {"_aio.sender", "_aio.images", "_aio.settings", "_aio.schema"},
     {"_aio.poller", "_aio.handle", "_aio.account", "_aio.store"},
-    {"_aio.journal", "_aio.runs", "_aio.adoption", "_aio.outcome"},
+    {"_aio.journal", "_aio.runs", "_aio.adoption", "_aio.outcome", "_aio.reading"},
     {"_aio.tasks", "_aio.outbox"},
     {"_aio.engine"},
     {"_aio.memory"},

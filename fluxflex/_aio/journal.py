@@ -136,7 +136,6 @@ class Journal:
         if isinstance(change.event, Sent) and after.key not in self._entered:
             assert after.request is not None  # noqa: S101 - what is sent has one
             row["request"] = request_text(after.request)
-            row["digest"] = after.request.digest
             self._entered.add(after.key)
         self._put(row)
         return self._stand_in(change) if after.key in self._again else None

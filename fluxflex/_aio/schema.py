@@ -1,11 +1,13 @@
 """The schema of the journal's file, and the statements that write it.
 
-A group of rows goes in as one JSON text, which SQLite takes apart without Python's lock: a
-statement per row would hand that lock back and forth, and cost the event loop more than everything
-else that the journal does.
+A group of rows goes in as one statement, which runs without Python's lock: a statement per row
+would hand that lock back and forth, and cost the event loop more than everything else that the
+journal does.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 from fluxflex._aio.entry import COLUMNS
 
@@ -49,20 +51,34 @@ PRAGMAS = (
 
 WRITTEN = (*COLUMNS, "source", "noted_at")
 _NAMES = ", ".join(WRITTEN)
-_VALUES = ", ".join(f"json_extract(value, '$.{name}')" for name in WRITTEN)
+_ROW = f"({', '.join('?' * len(WRITTEN))})"
 _CHANGES = ", ".join(f"{name} = coalesce(excluded.{name}, {name})" for name in WRITTEN[1:])
 # What only adds to an entry makes none: the entry may have been removed meanwhile.
-_STANDS = (
-    "(json_extract(value, '$.state') IS NOT NULL "
-    "OR json_extract(value, '$.id') IN (SELECT id FROM items))"
-)
+_STANDS = "column2 IS NOT NULL OR column1 IN (SELECT id FROM items)"
 
-# One statement is one transaction.
-UPSERT = (
-    f"INSERT INTO items ({_NAMES}) SELECT {_VALUES} FROM json_each(?) WHERE {_STANDS} "  # noqa: S608 - our own names
-    f"ON CONFLICT (id) DO UPDATE SET {_CHANGES}"
-)
-TAKE_OVER = f"INSERT OR IGNORE INTO items ({_NAMES}) SELECT {_VALUES} FROM json_each(?)"  # noqa: S608 - as above
+# Rows in one statement; SQLite takes 32,766 values.
+MOST_ROWS = 512
+
+
+@cache
+def upsert(rows: int) -> str:
+    """Return the statement that writes so many rows; one statement is one transaction."""
+    return (
+        f"INSERT INTO items ({_NAMES}) SELECT * FROM (VALUES {_values(rows)}) "  # noqa: S608 - our own names
+        f"WHERE {_STANDS} ON CONFLICT (id) DO UPDATE SET {_CHANGES}"
+    )
+
+
+@cache
+def take_over(rows: int) -> str:
+    """Return the statement that writes so many rows of another file."""
+    return f"INSERT OR IGNORE INTO items ({_NAMES}) VALUES {_values(rows)}"  # noqa: S608 - our own names
+
+
+def _values(rows: int) -> str:
+    return ", ".join([_ROW] * rows)
+
+
 # The money of entries that were removed, and the last number of each run, are facts.
 FORGOTTEN = "forgotten"
 LAST_NUMBER = "last number of "

@@ -8,14 +8,13 @@ takes a repetition and nothing else. Without it the last transaction would be dr
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from fluxflex._aio import room
+from fluxflex._aio import room, schema
 from fluxflex._aio.entry import COLUMNS, JournalEntry, Row, entry_of, error_text
 from fluxflex._aio.schema import (
     APPLICATION_ID,
@@ -23,12 +22,12 @@ from fluxflex._aio.schema import (
     LAST_NUMBERS,
     LEFT_UNCERTAIN,
     MIGRATIONS,
+    MOST_ROWS,
     PRAGMAS,
-    TAKE_OVER,
-    UPSERT,
+    WRITTEN,
 )
 from fluxflex._aio.trouble import MALFORMED, foreign, in_use, told
-from fluxflex._core import jsonlib, refusals
+from fluxflex._core import refusals
 from fluxflex.errors import ConfigurationError, JournalError
 
 if TYPE_CHECKING:
@@ -155,7 +154,7 @@ class Store:
             JournalError: they cannot be written.
         """
         with told(self.path):
-            await self.fetch(UPSERT, (jsonlib.dumps(list(rows)).decode(),))
+            await self._put(schema.upsert, list(rows))
 
     async def read(
         self, sql: str, values: Sequence[object] | Mapping[str, object] = ()
@@ -199,7 +198,19 @@ class Store:
         Raises:
             JournalError: they cannot be written.
         """
-        await self.change(TAKE_OVER, jsonlib.dumps(list(rows)).decode())
+        with told(self.path):
+            await self._put(schema.take_over, list(rows))
+
+    async def _put(self, statement: Callable[[int], str], rows: list[Row]) -> None:
+        """Write rows in as few statements as there can be.
+
+        Of few sizes, so that few are prepared: a row that is written twice changes nothing.
+        """
+        for start in range(0, len(rows), MOST_ROWS):
+            part = rows[start : start + MOST_ROWS]
+            size = 1 << (len(part) - 1).bit_length()
+            part += part[-1:] * (size - len(part))
+            await self.fetch(statement(size), [row.get(name) for row in part for name in WRITTEN])
 
     async def change(self, sql: str, *values: object) -> None:
         """Run one statement that writes.
@@ -309,21 +320,6 @@ class Store:
         self.free()
         with contextlib.suppress(Exception):  # whatever it is, it was told before
             await self.fetch("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-async def read_journal(path: str | os.PathLike[str]) -> AsyncIterator[JournalEntry]:
-    """Read the entries of a journal that no session has open, in the order they were made.
-
-    Raises:
-        JournalError: it is in use, damaged, newer than this version, or no journal.
-        ConfigurationError: the extra `journal` is not installed.
-    """
-    store = await Store.open(Path(path), create=False)
-    try:
-        async for entry in store.entries():
-            yield entry
-    finally:
-        await store.close()
 
 
 def _looked_at(path: Path, *, create: bool) -> bool:

@@ -6,7 +6,6 @@ Virtual time stands still while it works, and what a test sees is what lies in t
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from fluxflex import FixedPolling
-from fluxflex._aio.schema import UPSERT
+from fluxflex._aio.schema import WRITTEN
 from tests.aio.fakes import FakeSession, FakeTransport
 
 FULL = "SQLITE_FULL", "database or disk is full"
@@ -75,6 +74,16 @@ class Disk:
             raise self._trouble.pop(0)
 
 
+def written(values: Sequence[object]) -> Iterable[dict[str, Any]]:
+    """Return the rows of a statement by their columns, each once."""
+    rows = {}
+    for start in range(0, len(values), len(WRITTEN)):
+        row = zip(WRITTEN, values[start : start + len(WRITTEN)], strict=True)
+        found = {name: value for name, value in row if value is not None}
+        rows[found["id"]] = found
+    return rows.values()
+
+
 class Connection:
     """Stands for aiosqlite's."""
 
@@ -86,12 +95,13 @@ class Connection:
         self, sql: str, values: Sequence[object] | Mapping[str, object] = ()
     ) -> Iterable[tuple[Any, ...]]:
         """Run one statement."""
-        if sql == UPSERT:
+        writes = sql.startswith("INSERT INTO items")
+        if writes:
             await self._disk.write()
         given: Any = values
         rows = self._sqlite.execute(sql, given).fetchall()
-        if sql == UPSERT:
-            self._disk.groups.append(json.loads(given[0]))
+        if writes:
+            self._disk.groups.append(list(written(given)))
         if self._disk.after is not None:
             await self._disk.after(sql)
         return rows
