@@ -13,7 +13,8 @@ import pytest
 
 from fluxflex import TaskState
 from fluxflex._aio import adoption, room
-from fluxflex._aio.store import Store, read_journal
+from fluxflex._aio.reading import read_journal
+from fluxflex._aio.store import Store
 from fluxflex.errors import BudgetExceededError, JournalError, SubmitUncertainError
 from tests.aio.disk import Disk, change, copied, quick, rows
 from tests.aio.fakes import PNG, SENT, FakeTransport, Step, as_json

@@ -14,7 +14,8 @@ import pytest
 
 from fluxflex import Change, GenerateRequest, RetryPolicy, TaskHandle, TaskState, Timeouts
 from fluxflex._aio.journal import Journal, Membership
-from fluxflex._aio.store import Store, read_journal
+from fluxflex._aio.reading import read_journal
+from fluxflex._aio.store import Store
 from fluxflex._core.exchange import Call
 from fluxflex._core.lifecycle import (
     Accepted,

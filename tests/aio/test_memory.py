@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fluxflex import GenerateRequest, TaskHandle, TaskState
-from fluxflex._aio.store import read_journal
+from fluxflex._aio.reading import read_journal
 from fluxflex.errors import (
     BudgetExceededError,
     ConfigurationError,

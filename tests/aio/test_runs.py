@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from fluxflex import GenerateRequest, Outcome, RetryPolicy, TaskState
 from fluxflex._aio import runs
+from fluxflex._aio.reading import read_journal
 from fluxflex._aio.runs import Run
-from fluxflex._aio.store import Store, read_journal
+from fluxflex._aio.store import Store
 from fluxflex._core.exchange import Call
 from fluxflex.errors import (
     BudgetExceededError,

@@ -16,8 +16,9 @@ import pytest
 from fluxflex import GenerateRequest, TaskState
 from fluxflex._aio import room, store
 from fluxflex._aio.entry import JournalEntry, Row, error_text, request_text
+from fluxflex._aio.reading import read_journal
 from fluxflex._aio.schema import APPLICATION_ID, MIGRATIONS
-from fluxflex._aio.store import Store, read_journal
+from fluxflex._aio.store import Store
 from fluxflex.errors import ConfigurationError, JournalError, SubmitUncertainError
 from tests.aio.disk import bytes_of, copied, glimpse, names_in, rows
 
