@@ -28,7 +28,7 @@ from fluxflex import FixedPolling, Session
 LEAST_RATIO = 0.85
 MOST_SECONDS = 5.0
 # The session is busy all the time, so that waiting for the disk hides behind other tasks.
-CONCURRENCY = 256
+CONCURRENCY = 128
 
 
 def prompts(count: int) -> Iterator[str]:
@@ -114,7 +114,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     logging.disable()  # what still runs at the end is named there
-    tasks, rounds, items = (300, 1, 500) if options.quick else (4000, 7, 100_000)
+    tasks, rounds, items = (300, 1, 500) if options.quick else (1500, 15, 100_000)
     with fast_server.running() as url, tempfile.TemporaryDirectory() as folder:
         rates = asyncio.run(throughput(url, tasks, rounds))
         seconds = asyncio.run(going_on(url, items, Path(folder)))

@@ -36,10 +36,11 @@ MIGRATIONS: tuple[str, ...] = (
         request TEXT,
         result TEXT,
         error TEXT,
-        source TEXT UNIQUE,
+        source TEXT,
         noted_at REAL
     );
     CREATE INDEX items_of_runs ON items (run, digest, number) WHERE run IS NOT NULL;
+    CREATE UNIQUE INDEX items_adopted ON items (source) WHERE source IS NOT NULL;
     """,
 )
 PRAGMAS = (

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import aiosqlite
 
 _CHUNK = 512
+# Sizes of groups go up in steps, so that few statements are prepared.
+_STEP = 8
 
 
 class Store:
@@ -204,11 +206,11 @@ class Store:
     async def _put(self, statement: Callable[[int], str], rows: list[Row]) -> None:
         """Write rows in as few statements as there can be.
 
-        Of few sizes, so that few are prepared: a row that is written twice changes nothing.
+        The last row fills a size up: a row that is written twice changes nothing.
         """
         for start in range(0, len(rows), MOST_ROWS):
             part = rows[start : start + MOST_ROWS]
-            size = 1 << (len(part) - 1).bit_length()
+            size = -(-len(part) // _STEP) * _STEP
             part += part[-1:] * (size - len(part))
             await self.fetch(statement(size), [row.get(name) for row in part for name in WRITTEN])
 
