@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fluxflex._aio import room
 from fluxflex._aio.entry import Row
-from fluxflex._aio.schema import FORGOTTEN, WRITTEN
+from fluxflex._aio.schema import FORGOTTEN, MOST_ROWS, WRITTEN
 from fluxflex._aio.store import Store
 from fluxflex._core.lifecycle import Key
 from fluxflex.errors import JournalError
 
 log = logging.getLogger("fluxflex")
-
-_CHUNK = 512
 
 
 def file_in(folder: Path) -> Path:
@@ -61,31 +60,30 @@ class _DamagedError(Exception):
     """Another file cannot be read; what is wrong with our own is told as it is."""
 
 
+@contextlib.contextmanager
+def _theirs() -> Iterator[None]:
+    try:
+        yield
+    except JournalError as error:
+        raise _DamagedError(error.message) from error
+
+
 async def _is_same(other: Store, own: Store) -> bool:
-    try:
-        theirs = [await other.fact(name) for name in _WHOSE]
-    except JournalError as error:
-        raise _DamagedError(error.message) from error
-    return theirs == [await own.fact(name) for name in _WHOSE]
-
-
-async def _forgotten(other: Store) -> list[tuple[str, str]]:
-    try:
-        return await other.facts(FORGOTTEN)
-    except JournalError as error:
-        raise _DamagedError(error.message) from error
+    with _theirs():
+        whose = [await other.fact(name) for name in _WHOSE]
+    return whose == [await own.fact(name) for name in _WHOSE]
 
 
 async def _rows(other: Store, after: int) -> list[tuple[object, ...]]:
-    try:
-        return await other.read(_ROWS, (after, _CHUNK))
-    except JournalError as error:
-        raise _DamagedError(error.message) from error
+    with _theirs():
+        return await other.read(_ROWS, (after, MOST_ROWS))
 
 
 async def _copy(other: Store, own: Store, new_key: Callable[[], Key]) -> None:
     """Copy what a file holds; all of it may be done again when it was cut off."""
-    for name, value in await _forgotten(other):
+    with _theirs():
+        forgotten = await other.facts(FORGOTTEN)
+    for name, value in forgotten:
         kept = f"{FORGOTTEN} {other.path.name}" if name == FORGOTTEN else name
         await own.note(kept, value)
     done = 0

@@ -201,7 +201,7 @@ def row_of(change: Change, *, spent: Decimal | None, reserved: Decimal, wall: fl
     """
     before, after, event = change.before, change.after, change.event
     row: Row = {"id": after.key, "state": after.state.name, "attempts": after.attempts}
-    row["error"] = "" if after.error is None else _hidden(_text(_values_of(after.error)), after)
+    row["error"] = "" if after.error is None else _hidden(error_text(after.error), after)
     if spent is not None:
         row["spent"] = str(spent)
     if after.state is TaskState.QUEUED:
@@ -241,7 +241,7 @@ def request_text(request: GenerateRequest) -> str:
 def path_text(path: Path, folder: Path) -> str | None:
     """Return a path as it is kept: below the journal's folder it may move with it.
 
-    `None` for a name that is no text: a path may hold any bytes, JSON may not.
+    `None` for a name that is no text: a path may hold any bytes, the file may not.
     """
     whole, home = path.absolute(), folder.absolute()
     text = os.fspath(whole.relative_to(home) if whole.is_relative_to(home) else whole)

@@ -37,12 +37,14 @@ class Membership:
     Attributes:
         run: its name.
         number: the item's, from 1.
+        digest: that of its request.
         place: where its picture is to go, where it is to be saved.
         again: the entry that this one stands for from now on.
     """
 
     run: str
     number: int
+    digest: str
     place: Path | None = None
     again: Key | None = None
 
@@ -113,7 +115,7 @@ class Journal:
             "state": TaskState.QUEUED.name,
             "run": item.run,
             "number": item.number,
-            "digest": request.digest,
+            "digest": item.digest,
             "request": request_text(request),
         }
         if item.place is not None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from fluxflex._aio.entry import JournalEntry
 from fluxflex._aio.journal import Membership
 from fluxflex._aio.memory import Memory
 from fluxflex._aio.outcome import Item, SaveTo, place_of
-from fluxflex._aio.runs import Run
+from fluxflex._aio.runs import Match, Run
 from fluxflex._aio.tasks import Tasks
 from fluxflex._core.lifecycle import TaskState
 from fluxflex.errors import JournalError, SessionClosedError
@@ -96,7 +95,7 @@ class RunPages(Pages):
             kept = None if known is None else known.path
             entry.place = kept or place_of(save_to, match.number, entry.asked)
         if known is None or known.state in self._bought:
-            self._enter(entry, known, keep=callable(save_to))
+            self._enter(entry, match, keep=callable(save_to))
         else:
             entry.known = known
 
@@ -109,9 +108,9 @@ class RunPages(Pages):
         assert self._run is not None  # noqa: S101 - a batch enters before it reads
         return self._run
 
-    def _enter(self, entry: Item, known: JournalEntry | None, *, keep: bool) -> None:
+    def _enter(self, entry: Item, match: Match, *, keep: bool) -> None:
         """Note an item that is to be bought, and give it its key."""
-        again = None
+        known, again = match.entry, None
         if known is not None and known.state is TaskState.QUEUED:
             entry.key = known.id
         else:
@@ -120,5 +119,7 @@ class RunPages(Pages):
         place = entry.place if keep else None
         assert self._tasks.journal is not None  # noqa: S101 - a run has one
         self._tasks.journal.enter(
-            entry.key, entry.asked, Membership(self._name, entry.number, place, again)
+            entry.key,
+            entry.asked,
+            Membership(self._name, match.number, match.digest, place, again),
         )

@@ -30,10 +30,12 @@ class Match:
 
     Attributes:
         number: its number in the run, from 1; a new one where the item is new.
+        digest: by which it was looked for.
         entry: the journal's; `None` for an item that is new.
     """
 
     number: int
+    digest: str
     entry: JournalEntry | None = None
 
 
@@ -87,8 +89,8 @@ class Run:
         entry_id = self._claim(_head(digest))
         entry = None if entry_id is None else await self._entry(entry_id)
         if entry is not None and entry.digest == digest and entry.number is not None:
-            return Match(entry.number, entry)
-        return Match(self.new_number())
+            return Match(entry.number, digest, entry)
+        return Match(self.new_number(), digest)
 
     def new_number(self) -> int:
         """Return the next number that no item has."""

@@ -147,7 +147,7 @@ class Store:
         return list(await self._connection.execute_fetchall(sql, values))  # type: ignore[arg-type]  # sqlite3 takes both
 
     async def write(self, rows: Iterable[Row]) -> None:
-        """Write rows, all or none, to disk.
+        """Write rows to disk: all or none of `MOST_ROWS`, and more in as many steps.
 
         Args:
             rows: of items; columns that are absent stay as they are.
@@ -234,9 +234,7 @@ class Store:
             JournalError: it cannot be done.
         """
         values = {"then": then}
-        with told(self.path):
-            rows = await self.fetch(f"SELECT id FROM items WHERE {which} LIMIT 1", values)  # noqa: S608 - our own words
-        if not rows:
+        if not await self.read(f"SELECT id FROM items WHERE {which} LIMIT 1", values):  # noqa: S608 - our own words
             return
         money = await self.money(which, values)
         # In this order: cut off between the two, the money counts twice rather than never.

@@ -24,7 +24,8 @@ _STYLES = {
     "RUNNING": "cyan",
     "QUEUED": "dim",
 }
-_OPEN = frozenset({TaskState.RUNNING, TaskState.TIMED_OUT, TaskState.ABANDONED})
+# The provider accepted it, and its end is not known.
+GOES_ON = frozenset({TaskState.RUNNING, TaskState.TIMED_OUT, TaskState.ABANDONED})
 # Problems, whether an error was written down with them or not.
 _BAD = frozenset({TaskState.FAILED, TaskState.UNCERTAIN})
 _NEWEST = 10
@@ -114,7 +115,7 @@ class Overview:
             self.widest[name] = max(self.widest.get(name, 0), cell_len(text))
         if entry.replaced:
             return
-        self.open += entry.state in _OPEN or _unsaved(entry)
+        self.open += entry.state in GOES_ON or _unsaved(entry)
         if entry.state in _BAD or entry.error is not None:
             self.problems += 1
             self._newest.append(entry)

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from decimal import Decimal
 
 from fluxflex import GenerateRequest, TaskState
-from fluxflex.cli import hints, stock
+from fluxflex.cli import hints
 from fluxflex.cli.exits import UsageError
+from fluxflex.cli.overview import GOES_ON
 from fluxflex.cli.source import BadLine, Item, Source
 from fluxflex.cli.stock import Stock, Walk
 from fluxflex.cli.talk import counted, dollars
@@ -19,7 +20,7 @@ DONE, FAILED, RUNNING, UNCERTAIN, BUY = "done", "failed", "running", "uncertain"
 
 
 def _kind(state: TaskState) -> str:
-    if state in stock.GOES_ON:
+    if state in GOES_ON:
         return RUNNING
     return _KINDS.get(state, BUY)
 

@@ -15,6 +15,7 @@ from fluxflex.cli.closing import Closing
 from fluxflex.cli.echo import Echo
 from fluxflex.cli.exits import Code, SignalledError
 from fluxflex.cli.interrupts import stoppable
+from fluxflex.cli.overview import GOES_ON
 from fluxflex.cli.progress import Snapshot
 from fluxflex.cli.results import Results
 from fluxflex.cli.stock import Stock
@@ -147,7 +148,7 @@ class Resume:
             total=self._total,
             running=self._total - states.total(),
             failed=states[TaskState.FAILED],
-            left_running=sum(states[state] for state in stock.GOES_ON),
+            left_running=sum(states[state] for state in GOES_ON),
             made=states[TaskState.COMPLETED],
             elapsed=time.monotonic() - self._began,
             spent=counts.spent,
@@ -182,7 +183,7 @@ class Resume:
         self._states[handle.state] += 1
         index = (entry.number or 1) - 1
         cost = None if image is None else image.cost
-        if cost is None and entry.request is not None and handle.state in stock.GOES_ON:
+        if cost is None and entry.request is not None and handle.state in GOES_ON:
             cost = session.price(entry.request)
         row = results.row(
             index=index,

@@ -10,15 +10,13 @@ import attrs
 
 from fluxflex import JournalEntry, TaskState, read_journal
 from fluxflex.cli import gallery, places, results
-from fluxflex.cli.overview import Sum, standing
+from fluxflex.cli.overview import GOES_ON, Sum, standing
 
 # The name of the one run that a folder holds.
 RUN = "batch"
 _STATES = tuple(TaskState)
 _BITS = 3
 _CODES = {state.name: code for code, state in enumerate(_STATES)}
-# The provider accepted it, and its end is not known.
-GOES_ON = frozenset({TaskState.RUNNING, TaskState.TIMED_OUT, TaskState.ABANDONED})
 
 
 class Known:

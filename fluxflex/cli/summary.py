@@ -12,8 +12,8 @@ import attrs
 
 from fluxflex import JournalEntry, Outcome, TaskState
 from fluxflex.cli import exits, gallery, hints, places
-from fluxflex.cli.overview import Sum
-from fluxflex.cli.stock import GOES_ON, Stock, added
+from fluxflex.cli.overview import GOES_ON, Sum
+from fluxflex.cli.stock import Stock, added
 from fluxflex.cli.talk import counted, dollars
 from fluxflex.errors import FluxFlexError, InvalidRequestError, RequestRejectedError
 

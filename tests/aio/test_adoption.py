@@ -156,7 +156,7 @@ async def test_a_take_over_that_was_cut_off_is_done_again(
     """Killed or failed at any point, the next one has everything once, and its money once."""
     folder = tmp_path / "d"
     path, ids = await left(folder, "x", count=7)
-    monkeypatch.setattr(adoption, "_CHUNK", 2)
+    monkeypatch.setattr(adoption, "MOST_ROWS", 2)
     spare = copied(path, tmp_path / "spare")
     plain = Store.take_over
     for most in range(4):

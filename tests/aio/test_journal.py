@@ -399,7 +399,7 @@ async def test_what_was_not_sent_by_us_is_not_noted(tmp_path: Path) -> None:
 async def test_an_item_of_a_run_is_entered_with_its_number(tmp_path: Path) -> None:
     """Run, number, digest, and place below the journal's folder, before it is sent."""
     journal = await opened(tmp_path / "j.db")
-    journal.enter(1, REQUEST, Membership("r", 7, tmp_path / "out" / "b"))
+    journal.enter(1, REQUEST, Membership("r", 7, REQUEST.digest, tmp_path / "out" / "b"))
     await journal.close()
     [entry] = [entry async for entry in read_journal(tmp_path / "j.db")]
     assert (entry.run, entry.number, entry.path) == ("r", 7, tmp_path / "out" / "b")
@@ -414,8 +414,8 @@ async def test_an_entry_is_replaced_when_its_item_is_really_sent(
 ) -> None:
     """Entered to be bought again and dropped before that, everything stays as it was."""
     journal = await opened(tmp_path / "j.db")
-    journal.enter(1, REQUEST, Membership("r", 7))
-    journal.enter(2, REQUEST, Membership("r", 7, again=1))
+    journal.enter(1, REQUEST, Membership("r", 7, REQUEST.digest))
+    journal.enter(2, REQUEST, Membership("r", 7, REQUEST.digest, again=1))
     if sent:
         put(journal, 2, Sent())
     journal.forget(2)

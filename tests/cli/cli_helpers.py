@@ -7,6 +7,7 @@ Not a conftest.py: without packages there may be one only. Test files name the f
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -20,7 +21,9 @@ import attrs
 import pytest
 from typer.testing import CliRunner
 
+from fluxflex.cli import target
 from fluxflex.cli.app import app
+from fluxflex.cli.talk import Talk
 from fluxflex.simulator import Ledger, Simulator
 
 KEY = "sk-very-secret-0123456789"
@@ -153,3 +156,26 @@ def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in begun:
         process.kill()
         process.communicate()
+
+
+def rows() -> list[dict[str, Any]]:
+    """Return the lines of the folder's results."""
+    text = Path("out/results.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def pictures() -> list[str]:
+    """Return the names of the folder's pictures."""
+    return sorted(path.name for path in Path("out").glob("*.png"))
+
+
+@pytest.fixture
+def paid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the loopback for a provider that costs money."""
+    monkeypatch.setattr(target, "is_loopback", lambda _: False)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let somebody be there to ask."""
+    monkeypatch.setattr(Talk, "can_ask", True)

@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from fluxflex.cli import target
-from fluxflex.cli.talk import Talk
 from fluxflex.simulator import Faults, faults
 from tests.cli import cli_helpers as shared
 from tests.cli.cli_helpers import Provider, Said
@@ -22,24 +20,13 @@ Run = Callable[..., Said]
 Provide = Callable[..., Provider]
 
 room, run, provide, spawn = shared.room, shared.run, shared.provide, shared.spawn
+paid, terminal = shared.paid, shared.terminal
 
 
 def rows(folder: str | Path) -> list[dict[str, Any]]:
     """Return the lines of a folder's results."""
     text = (Path(folder) / "results.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
-
-
-@pytest.fixture
-def paid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the loopback for a provider that costs money."""
-    monkeypatch.setattr(target, "is_loopback", lambda _: False)
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let somebody be there to ask."""
-    monkeypatch.setattr(Talk, "can_ask", True)
 
 
 def test_a_batch_leaves_pictures_results_and_a_page(room: Path, run: Run, provide: Provide) -> None:

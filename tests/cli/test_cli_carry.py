@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 from fluxflex import errors
-from fluxflex.cli import stock, target
+from fluxflex.cli import stock
 from fluxflex.cli.order import Order
 from fluxflex.cli.plan import Plan
 from fluxflex.cli.run import Run as Batch
@@ -30,17 +30,8 @@ Run = Callable[..., Said]
 Provide = Callable[..., Provider]
 
 room, run, provide, spawn = shared.room, shared.run, shared.provide, shared.spawn
-
-
-def rows() -> list[dict[str, Any]]:
-    """Return the lines of the folder's results."""
-    text = Path("out/results.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def pictures() -> list[str]:
-    """Return the names of the folder's pictures."""
-    return sorted(path.name for path in Path("out").glob("*.png"))
+rows, pictures = shared.rows, shared.pictures
+paid, terminal = shared.paid, shared.terminal
 
 
 def prompts(*lines: str) -> None:
@@ -69,18 +60,6 @@ async def plan_of(order: Order) -> Plan:
     return Plan(
         order=order, source=source, stock=await stock.take(order.folder) if held else stock.Stock()
     )
-
-
-@pytest.fixture
-def paid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the loopback for a provider that costs money."""
-    monkeypatch.setattr(target, "is_loopback", lambda _: False)
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let somebody be there to ask."""
-    monkeypatch.setattr(Talk, "can_ask", True)
 
 
 # -- what is done -----------------------------------------------------------------------------

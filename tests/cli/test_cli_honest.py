@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable
 from decimal import Decimal
@@ -31,12 +30,7 @@ Run = Callable[..., Said]
 Provide = Callable[..., Provider]
 
 room, run, provide, spawn = shared.room, shared.run, shared.provide, shared.spawn
-
-
-def rows() -> list[dict[str, Any]]:
-    """Return the lines of the folder's results."""
-    text = Path("out/results.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+rows = shared.rows
 
 
 def prompts(*lines: str) -> None:

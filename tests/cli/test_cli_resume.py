@@ -28,17 +28,7 @@ Command = Callable[..., Said]
 Provide = Callable[..., Provider]
 
 room, run, provide, spawn = shared.room, shared.run, shared.provide, shared.spawn
-
-
-def rows() -> list[dict[str, Any]]:
-    """Return the lines of the folder's results."""
-    text = Path("out/results.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def pictures() -> list[str]:
-    """Return the names of the folder's pictures."""
-    return sorted(path.name for path in Path("out").glob("*.png"))
+rows, pictures = shared.rows, shared.pictures
 
 
 def source_of(prompts: Sequence[str]) -> FileSource:

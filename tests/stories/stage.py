@@ -13,7 +13,8 @@ from urllib.parse import unquote
 import attrs
 
 import fluxflex
-from fluxflex.simulator import Simulator
+from fluxflex.simulator import Fault, Simulator, faults
+from fluxflex.simulator.faults import Arrival
 
 NOTHING = Decimal(0)
 KEY = "sk-story/0123456789+abcdef=="
@@ -324,3 +325,17 @@ async def until(condition: Callable[[], bool]) -> None:
     """Let the loop turn until the condition holds; the test's timeout bounds it."""
     while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
         await asyncio.sleep(0)
+
+
+def mixed(arrival: Arrival) -> Fault | None:
+    """Let every kind of accident happen to the submits, in turn."""
+    kinds: dict[int, Fault] = {
+        2: faults.rate_limited(),
+        3: faults.error(422),
+        5: faults.accept_then_drop(),
+        7: faults.gateway(502),
+        8: faults.error(503, retry_after=0),
+        9: faults.gateway(502, accepts=True),
+        11: faults.truncated(30),
+    }
+    return kinds.get(arrival.number % 12)

@@ -36,6 +36,7 @@ from tests.stories.stage import (
     files_in,
     finish,
     http,
+    mixed,
     says,
     session_at,
     settled,
@@ -337,25 +338,11 @@ async def test_two_sessions_on_one_file(tmp_path: Path) -> None:
 # -- money ------------------------------------------------------------------------------------
 
 
-def _mixed(arrival: Arrival) -> Fault | None:
-    """Let every kind of accident happen to the submits, in turn."""
-    kinds: dict[int, Fault] = {
-        2: faults.rate_limited(),
-        3: faults.error(422),
-        5: faults.accept_then_drop(),
-        7: faults.gateway(502),
-        8: faults.error(503, retry_after=0),
-        9: faults.gateway(502, accepts=True),
-        11: faults.truncated(30),
-    }
-    return kinds.get(arrival.number % 12)
-
-
 async def test_the_books_of_many_sessions_are_the_provider_s(tmp_path: Path) -> None:
     """Over any number of sessions earlier, spent and reserved are what was or may be billed."""
     path, total = tmp_path / "j.db", NOTHING
     async with Simulator(durations=0.0, failure_rate=0.2, seed=7) as sim:
-        sim.faults = Faults(submit=_mixed)
+        sim.faults = Faults(submit=mixed)
         for life in range(4):
             async with session_at(sim.url, journal=path, concurrency=6) as session:
                 assert session.statistics().earlier == total
@@ -385,7 +372,7 @@ async def test_one_budget_over_many_sessions(tmp_path: Path) -> None:
     """However often it is opened, a journal's budget is spent once."""
     path = tmp_path / "j.db"
     async with Simulator(durations=0.0) as sim:
-        sim.faults = Faults(submit=_mixed)
+        sim.faults = Faults(submit=mixed)
         for _ in range(6):
             async with session_at(sim.url, journal=path, budget="0.30", concurrency=3) as session:
                 with suppress(BudgetExceededError):

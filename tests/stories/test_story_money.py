@@ -7,8 +7,7 @@ import pytest
 
 from fluxflex import BudgetExceededError, GenerateRequest, SubmitUncertainError
 from fluxflex.errors import APIError, ConfigurationError, RequestRejectedError
-from fluxflex.simulator import Fault, Faults, Manual, Simulator, faults
-from fluxflex.simulator.faults import Arrival
+from fluxflex.simulator import Faults, Manual, Simulator, faults
 from tests.stories.stage import (
     NOTHING,
     Wire,
@@ -16,6 +15,7 @@ from tests.stories.stage import (
     completed,
     finish,
     http,
+    mixed,
     says,
     session_at,
     until,
@@ -24,24 +24,10 @@ from tests.stories.stage import (
 PRICE, DEARER = Decimal("0.04"), Decimal("0.06")
 
 
-def _mixed(arrival: Arrival) -> Fault | None:
-    """Let every kind of accident happen to the submits, in turn."""
-    kinds = {
-        2: faults.rate_limited(),
-        3: faults.error(422),
-        5: faults.accept_then_drop(),
-        7: faults.gateway(502),
-        8: faults.error(503, retry_after=0),
-        9: faults.gateway(502, accepts=True),
-        11: faults.truncated(30),
-    }
-    return kinds.get(arrival.number % 12)
-
-
-async def test_the_books_of_a_mixed_run_are_the_providers() -> None:
+async def test_the_books_of_amixed_run_are_the_providers() -> None:
     """Spent is what was billed and known; uncertain ones stay reserved, at their price."""
     async with Simulator(durations=0.0, failure_rate=0.2, seed=7) as sim:
-        sim.faults = Faults(submit=_mixed)
+        sim.faults = Faults(submit=mixed)
         async with session_at(sim.url, concurrency=6) as session:
             prompts = (
                 {"prompt": f"study {n}", "quality": "2K" if n % 3 else "1K"} for n in range(120)
