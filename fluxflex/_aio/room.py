@@ -93,11 +93,6 @@ def exists(path: Path) -> bool:
     return path.is_file()
 
 
-def has_log(path: Path) -> bool:
-    """Say whether the last who had the file open did not close it."""
-    return _log_of(path).exists()
-
-
 def remove(path: Path) -> None:
     """Remove a journal file with what stands beside it."""
     for each in (path, _log_of(path), _reserve_of(path)):

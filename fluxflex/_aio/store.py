@@ -70,7 +70,6 @@ class Store:
             kind = "is a folder" if path.is_dir() else "does not exist"  # noqa: ASYNC240 - once, before anything runs
             raise JournalError(f"{path} {kind}", hint="Name the file of a journal.")
         with told(path):
-            torn = room.has_log(path)
             identity = room.claim(path, create=create)
         if identity is None:
             raise in_use(path)
@@ -88,14 +87,14 @@ class Store:
             raise
         try:
             with told(path):
-                await store._prepare(new=new, torn=torn)
+                await store._prepare(new=new)
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
                 await store._disconnect()
             raise
         return store
 
-    async def _prepare(self, *, new: bool, torn: bool) -> None:
+    async def _prepare(self, *, new: bool) -> None:
         # The lock is taken by the first write, and kept until the file is closed.
         await self.fetch("PRAGMA locking_mode = EXCLUSIVE")
         if new:
@@ -106,8 +105,7 @@ class Store:
         await self.fetch("BEGIN IMMEDIATE")
         try:
             await self._migrate()
-            if torn:
-                await self._check()
+            await self._check()
             # Whoever was sending then has gone, since the file is ours now.
             await self.fetch(LEFT_UNCERTAIN, (error_text(refusals.interrupted()),))
         except BaseException:
@@ -129,6 +127,7 @@ class Store:
             await self.fetch(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     async def _check(self) -> None:
+        # Always: nothing may be bought on top of a file that has forgotten what was bought.
         if await self.fetch("PRAGMA quick_check(1)") != [("ok",)]:
             raise sqlite3.DatabaseError(MALFORMED)
 
