@@ -104,13 +104,17 @@ class Engine:
             await self.tasks.slots.acquire()
             handle = self.tasks.open(request, timeouts)
             await self.send(handle, timeouts)
+            await self.tasks.written(handle.key)  # before anyone is told of its id
         finally:
             self._submits -= 1
             self._check_idle()
         return handle
 
     async def send(self, handle: TaskHandle, timeouts: Timeouts) -> None:
-        """Set the money aside and send the request of a task that was entered."""
+        """Set the money aside and send the request of a task that was entered.
+
+        Its id need not be on disk when this returns.
+        """
         request, tasks = handle.request, self.tasks
         assert request is not None  # noqa: S101 - only `attach` opens a task without one
         try:
@@ -119,7 +123,6 @@ class Engine:
             tasks.till.reserve(handle.key, request)
             call = self.settings.api.submit(self.settings.base_url, request)
             await self.sender.submit(tasks, handle.key, call, within=timeouts.submit)
-            await tasks.written(handle.key)  # before anyone is told of its id
         except SubmitUncertainError:
             tasks.heard(handle.key)
             raise
@@ -242,5 +245,6 @@ class Engine:
         self._idle.set()
 
     def _check_idle(self) -> None:
-        if self.closing and not (self._submits or self.crew.busy or self.tasks.registry):
+        busy = self._submits or self.crew.busy or self.tasks.untold or self.tasks.registry
+        if self.closing and not busy:
             self._idle.set()

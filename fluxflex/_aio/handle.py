@@ -10,6 +10,7 @@ from fluxflex._aio.images import Downloads, GeneratedImage
 from fluxflex._core.lifecycle import Completed, Key, TaskRecord, TaskState
 from fluxflex._core.request import GenerateRequest
 from fluxflex._core.till import Till
+from fluxflex.errors import Fault, InvalidRequestError
 
 
 class Owner(Protocol):
@@ -143,3 +144,17 @@ class TaskHandle:
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback(self)
+
+
+def check_attached(task_id: object, request: object) -> None:
+    """Refuse what is no task to attach to.
+
+    Raises:
+        InvalidRequestError: the id is no text, or blank, or the request is none.
+    """
+    if not isinstance(task_id, str) or not task_id.strip():
+        raise InvalidRequestError([Fault("task_id", f"must be an id, not {task_id!r}")])
+    if not isinstance(request, GenerateRequest | None):
+        kind = type(request).__name__
+        fault = Fault("request", f"must be a GenerateRequest, as it comes back, not {kind}")
+        raise InvalidRequestError([fault])

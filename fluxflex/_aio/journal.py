@@ -168,6 +168,10 @@ class Journal:
             row["path"] = path_text(path, self.store.path.parent)
         self._put(row)
 
+    def lacks_id(self, key: Key) -> bool:
+        """Say whether the id of a task is not on disk yet."""
+        return any("task_id" in rows.get(key, ()) for rows in (self._now.rows, self._next.rows))
+
     def after(self, call: Callable[[], None]) -> None:
         """Call back when everything that was noted before is on disk; now where it is."""
         if self._next.rows:
@@ -209,7 +213,10 @@ class Journal:
     def _put(self, row: Row) -> None:
         key = row["id"]
         assert isinstance(key, int)  # noqa: S101 - as it was made above
-        self._next.rows.setdefault(key, {}).update(row, noted_at=self._wall())
+        row["noted_at"] = self._wall()
+        known = self._next.rows.setdefault(key, row)
+        if known is not row:
+            known.update(row)
         self._wake.set()
 
     async def _write(self) -> None:
@@ -226,7 +233,9 @@ class Journal:
 
     async def _commit(self, rows: dict[Key, Row]) -> None:
         for key, row in rows.items():
-            self._unwritten.setdefault(key, {}).update(row)
+            known = self._unwritten.setdefault(key, row)
+            if known is not row:
+                known.update(row)
         try:
             await self._save(self._unwritten.values())
         except JournalError as error:

@@ -11,14 +11,14 @@ import aiohttp
 from fluxflex._aio import settings
 from fluxflex._aio.account import account, quote
 from fluxflex._aio.batch import Batch
-from fluxflex._aio.handle import TaskHandle
+from fluxflex._aio.handle import TaskHandle, check_attached
 from fluxflex._aio.images import GeneratedImage
 from fluxflex._aio.lifetime import Lifetime
 from fluxflex._aio.outcome import SaveTo, check_batch, checked_place
 from fluxflex._aio.pages import Pages, RunPages
 from fluxflex._aio.reports import Account, Statistics
 from fluxflex._aio.settings import Money, Observer, Settings
-from fluxflex._aio.tasks import check_attached, snapshot
+from fluxflex._aio.tasks import snapshot
 from fluxflex._core import encode
 from fluxflex._core.lifecycle import TaskRecord, TaskState
 from fluxflex._core.limits import FixedConcurrency, Timeouts

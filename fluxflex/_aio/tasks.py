@@ -35,7 +35,7 @@ from fluxflex._core.limits import Timeouts
 from fluxflex._core.registry import Registry
 from fluxflex._core.request import GenerateRequest
 from fluxflex._core.till import Till
-from fluxflex.errors import Fault, InvalidRequestError, JournalError, SessionClosedError
+from fluxflex.errors import JournalError, SessionClosedError
 
 log = logging.getLogger("fluxflex")
 
@@ -67,6 +67,7 @@ class Tasks:
         uncertain: the records of all submits that were sent and not answered.
         remembered: what the journal brought along as accepted and not finished: by task id, its
             key, its attempts and what was counted for it in USD.
+        untold: how many calls wait for an id to be on disk.
         watch, downloads: as the engine sets them.
     """
 
@@ -85,6 +86,7 @@ class Tasks:
         self.stopping = asyncio.Event()
         self.uncertain: dict[Key, TaskRecord] = {}
         self.remembered: dict[str, tuple[Key, int, Decimal]] = {}
+        self.untold = 0
         self._now = asyncio.get_running_loop().time
         self._changed = changed
         self._handles: dict[Key, TaskHandle] = {}
@@ -244,6 +246,22 @@ class Tasks:
         else:
             self.journal.after(call)
 
+    def when_over(self, handle: TaskHandle, call: Callable[[], None]) -> None:
+        """Call once when a task is over and its id is on disk, or cannot be; at once where so."""
+        handle._when_over(lambda over: self._when_written(over.key, call))  # noqa: SLF001 - as above
+
+    def _when_written(self, key: Key, call: Callable[[], None]) -> None:
+        if self.journal is None or not self.journal.lacks_id(key):
+            call()
+            return
+        self.untold += 1
+        self.journal.after(functools.partial(self._told, call))
+
+    def _told(self, call: Callable[[], None]) -> None:
+        self.untold -= 1
+        call()
+        self._changed()
+
     def _observe(self, change: Change) -> None:
         assert self.settings.on_event is not None  # noqa: S101 - as it was asked before
         try:
@@ -304,20 +322,6 @@ class Tasks:
 def closed() -> SessionClosedError:
     """Return the error of a submit that came too late."""
     return SessionClosedError("The session closed before the request was sent")
-
-
-def check_attached(task_id: object, request: object) -> None:
-    """Refuse what is no task to attach to.
-
-    Raises:
-        InvalidRequestError: the id is no text, or blank, or the request is none.
-    """
-    if not isinstance(task_id, str) or not task_id.strip():
-        raise InvalidRequestError([Fault("task_id", f"must be an id, not {task_id!r}")])
-    if not isinstance(request, GenerateRequest | None):
-        kind = type(request).__name__
-        fault = Fault("request", f"must be a GenerateRequest, as it comes back, not {kind}")
-        raise InvalidRequestError([fault])
 
 
 def snapshot(tasks: Tasks, polls: int, retries: int) -> Statistics:

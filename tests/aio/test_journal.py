@@ -190,6 +190,27 @@ async def test_an_id_is_on_disk_before_its_outcome(tmp_path: Path, disk: Disk) -
         assert row["task_id"] == outcome.task_id
 
 
+async def test_closing_waits_for_outcomes_that_wait_for_the_disk(
+    tmp_path: Path, disk: Disk
+) -> None:
+    """A picture whose task is over is still saved, though its id is not yet on disk."""
+    fake, folder = FakeTransport(seconds=0, latency=1), tmp_path / "out"
+    session = quick(fake, journal=tmp_path / "j.db")
+    await session.open()
+    async with session.map(["a"], save_to=folder) as outcomes:
+        await asyncio.sleep(0.5)
+        disk.hold()
+        await asyncio.sleep(60)
+        closing = asyncio.create_task(session.aclose())
+        await settle()
+        assert not closing.done()
+        disk.gate.set()
+        [outcome] = [outcome async for outcome in outcomes]
+        await closing
+    assert outcome.path is not None
+    assert outcome.path.parent == folder
+
+
 async def test_observers_hear_all_steps_in_order(tmp_path: Path, disk: Disk) -> None:
     """However slow the disk is, steps are heard in the order in which they were made."""
     heard: list[Change] = []
