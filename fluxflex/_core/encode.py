@@ -18,7 +18,6 @@ from fluxflex._core.exchange import Call, Intent, Redirects
 from fluxflex._core.request import GenerateRequest
 from fluxflex.errors import Fault, InvalidRequestError
 
-_JSON = {"content-type": "application/json"}
 _MODEL = "black-forest-labs/flux.2-flex"
 # What the price cannot depend on.
 _NO_SETTING = ("prompt", "callback_url", "metadata")
@@ -92,7 +91,6 @@ class Api:
             url=base_url + self.submit_path,
             intent=intent,
             body=jsonlib.dumps(payload),
-            headers=_JSON,
         )
 
 

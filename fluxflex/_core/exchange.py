@@ -47,6 +47,7 @@ class Call:
 
     Attributes:
         url: absolute, already quoted.
+        body: JSON, or nothing.
         keyed: whether the API key goes with it; the transport sends it to the API's origin only.
         limit: the largest body that is read, in bytes.
     """
