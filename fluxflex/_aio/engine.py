@@ -245,6 +245,9 @@ class Engine:
         self._idle.set()
 
     def _check_idle(self) -> None:
-        busy = self._submits or self.crew.busy or self.tasks.untold or self.tasks.registry
-        if self.closing and not busy:
+        if self.closing and not self._busy():
             self._idle.set()
+
+    def _busy(self) -> bool:
+        tasks = self.tasks
+        return bool(self._submits or self.crew.busy or tasks.untold or tasks.registry)

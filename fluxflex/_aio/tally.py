@@ -23,6 +23,7 @@ log = logging.getLogger("fluxflex")
 
 _MOST_UNHEARD = 1000
 _NAMED = 20
+_BAD = frozenset({TaskState.FAILED, TaskState.UNCERTAIN})
 
 
 class Tally:
@@ -40,23 +41,20 @@ class Tally:
 
     def note(self, change: Change) -> None:
         """Count one step of a task."""
-        before, after = change.before.state, change.after.state
-        match change.event:
-            case Sent():
-                self._counts["posts"] += 1
-            case TurnedAway():
-                self._counts["refused"] += 1
-            case Running(word=word):
-                self._say_once(word)
-            case _:
-                pass
+        before, after, event = change.before.state, change.after.state, change.event
+        if isinstance(event, Sent):
+            self._counts["posts"] += 1
+        elif isinstance(event, TurnedAway):
+            self._counts["refused"] += 1
+        elif isinstance(event, Running):
+            self._say_once(event.word)
         if change.names:
-            attached = isinstance(change.event, Attached)
-            self._counts["attached" if attached else "accepted"] += 1
-        if after is not before:
-            self._counts[before.name] -= before.over
-            self._counts[after.name] += after.over
-        if after in {TaskState.FAILED, TaskState.UNCERTAIN}:
+            self._counts["attached" if isinstance(event, Attached) else "accepted"] += 1
+        if before.over and after is not before:
+            self._counts[before.name] -= 1
+        if after.over and after is not before:
+            self._counts[after.name] += 1
+        if after in _BAD:
             self._unheard[change.after.key] = change.after
             if len(self._unheard) > _MOST_UNHEARD:
                 del self._unheard[next(iter(self._unheard))]

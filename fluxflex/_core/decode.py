@@ -135,6 +135,11 @@ def _answer(
     *,
     wall: float,
 ) -> Answer:
+    if event is not None:  # whatever else the reply says, it is about a task
+        readable = body is not None
+        return Answer(
+            status=reply.status, readable=readable, task_id=task_id, event=event, data=data
+        )
     code, message = _explanation(data, body or _EMPTY)
     return Answer(
         status=_status(reply.status, body, code),

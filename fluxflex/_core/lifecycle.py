@@ -37,14 +37,16 @@ class TaskState(enum.Enum):
     ABANDONED = "abandoned"  # we stopped following it: refused, or the session closed
     UNCERTAIN = "uncertain"  # sent and not answered: it may have been accepted
 
+    # Each member is one object; that of `Enum` is a call in Python, and asked at every step.
+    __hash__ = object.__hash__
+
     @property
     def over(self) -> bool:
         """Whether we follow it no more."""
-        return self._value_ not in _FOLLOWED
+        return self not in _FOLLOWED
 
 
-# By their words: the hash of a member is a Python call, and this is asked at every step.
-_FOLLOWED = frozenset({"queued", "sending", "running"})
+_FOLLOWED = frozenset({TaskState.QUEUED, TaskState.SENDING, TaskState.RUNNING})
 
 
 @attrs.frozen
@@ -243,24 +245,38 @@ def advance(record: TaskRecord, event: TaskEvent, now: float) -> TaskRecord:
 
 
 def _written(record: TaskRecord, event: TaskEvent, state: TaskState, now: float) -> TaskRecord:
-    moved = attrs.evolve(record, state=state, ended=now if state.over else None)
+    # Field by field, since `attrs.evolve` looks all of them up each time: three steps a task.
+    task_id, accepted, word = record.task_id, record.accepted, record.word
+    attempts, result, error = record.attempts, record.result, record.error
     match event:
         case Sent():
-            return attrs.evolve(moved, attempts=record.attempts + 1)
+            attempts += 1
         case Accepted() | Attached():
-            return attrs.evolve(moved, task_id=event.task_id, accepted=now, error=None)
+            task_id, accepted, error = event.task_id, now, None
         case Running():
-            return attrs.evolve(moved, word=event.word)
+            word = event.word
         case Completed():
-            task_id = record.task_id or event.task_id
-            return attrs.evolve(moved, task_id=task_id, result=event, error=None)
+            task_id, result, error = task_id or event.task_id, event, None
         case Failed():
-            task_id = record.task_id or event.task_id
-            return attrs.evolve(moved, task_id=task_id, error=_named(event.error, task_id))
+            task_id = task_id or event.task_id
+            error = _named(event.error, task_id)
         case TurnedAway():
-            return moved
+            pass
         case _:  # given up: left uncertain, timed out or abandoned
-            return attrs.evolve(moved, error=event.error)
+            error = event.error
+    return TaskRecord(
+        key=record.key,
+        request=record.request,
+        created=record.created,
+        state=state,
+        task_id=task_id,
+        attempts=attempts,
+        accepted=accepted,
+        ended=now if state.over else None,
+        word=word,
+        result=result,
+        error=error,
+    )
 
 
 def _named(error: GenerationError, task_id: str | None) -> GenerationError:

@@ -82,7 +82,10 @@ class Registry:
         # Two submits with one id would be the provider's fault: the one followed keeps it.
         if after.task_id is not None and self._by_id.get(after.task_id) not in self._live:
             self._by_id[after.task_id] = key
-        self._place(after)
+        if before.state.over or after.state.over:
+            self._place(after)
+        else:
+            self._live[key] = after
         return Change(before, after, event)
 
     def withdraw(self, key: Key) -> TaskRecord | None:
