@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from fluxflex._aio.reports import Account, Statistics
     from fluxflex._aio.session import Session
     from fluxflex._core.lifecycle import Change, TaskRecord, TaskState
-    from fluxflex._core.limits import FixedConcurrency, Timeouts
+    from fluxflex._core.limits import (
+        AdaptiveConcurrency,
+        ConcurrencyPolicy,
+        FixedConcurrency,
+        Limiter,
+        Timeouts,
+    )
     from fluxflex._core.request import GenerateRequest
     from fluxflex._core.retry import RetryPolicy
     from fluxflex._core.schedule import AdaptivePolling, FixedPolling, PollPolicy
@@ -41,11 +47,13 @@ __version__ = "0.1.0"
 __all__ = [
     "APIError",
     "Account",
+    "AdaptiveConcurrency",
     "AdaptivePolling",
     "Batch",
     "BatchProgress",
     "BudgetExceededError",
     "Change",
+    "ConcurrencyPolicy",
     "FixedConcurrency",
     "FixedPolling",
     "FluxFlexError",
@@ -54,6 +62,7 @@ __all__ = [
     "GenerationError",
     "InvalidRequestError",
     "JournalEntry",
+    "Limiter",
     "Outcome",
     "PollPolicy",
     "RateLimitError",
@@ -80,7 +89,13 @@ _HOMES = {
     "_aio.session": ("Session",),
     "_aio.reading": ("read_journal",),
     "_core.lifecycle": ("Change", "TaskRecord", "TaskState"),
-    "_core.limits": ("FixedConcurrency", "Timeouts"),
+    "_core.limits": (
+        "AdaptiveConcurrency",
+        "ConcurrencyPolicy",
+        "FixedConcurrency",
+        "Limiter",
+        "Timeouts",
+    ),
     "_core.request": ("GenerateRequest",),
     "_core.retry": ("RetryPolicy",),
     "_core.schedule": ("AdaptivePolling", "FixedPolling", "PollPolicy"),

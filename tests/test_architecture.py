@@ -14,15 +14,15 @@ ROOT = Path(__file__).parents[1] / "fluxflex"
 
 # From the ground up. What stands on one floor does not know its neighbours.
 FLOORS: list[set[str]] = [
-    {"_core", "_aio", "errors", "_core.jsonlib"},
+    {"_core", "_aio", "errors", "_core.jsonlib", "_core.window"},
     {"_core.request", "_core.schedule", "_core.limits"},
     {"_core.lifecycle"},
     {"_core.exchange", "_core.budget", "_core.scheduler"},
     {"_core.retry", "_core.refusals", "_core.registry", "_core.till"},
     {"_core.encode", "_core.decode"},
     # Pure below: no loop, no clock, no I/O, no logging.
-    {"_aio.transport", "_aio.slots", "_aio.reports", "_aio.tally", "_aio.crew"},
-    {"_aio.entry", "_aio.pictures", "_aio.room", "_aio.trouble"},
+    {"_aio.transport", "_aio.limiter", "_aio.reports", "_aio.tally", "_aio.crew"},
+    {"_aio.slots", "_aio.entry", "_aio.pictures", "_aio.room", "_aio.trouble"},
     {"_aio.sender", "_aio.images", "_aio.settings", "_aio.schema"},
     {"_aio.poller", "_aio.handle", "_aio.account", "_aio.store"},
     {"_aio.journal", "_aio.runs", "_aio.adoption", "_aio.outcome", "_aio.reading"},

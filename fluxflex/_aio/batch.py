@@ -210,7 +210,7 @@ class Batch:
             entry.request = self._prepare(item)
             await self._pages.find(entry, self._save_to)
             if entry.known is None:
-                await self._tasks.slots.acquire()
+                await self._tasks.slots.acquire(self._timeouts.submit)
                 self._begin(entry)
             else:
                 self._recall(entry, entry.known)

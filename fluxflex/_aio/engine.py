@@ -17,6 +17,7 @@ from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.images import Downloads
 from fluxflex._aio.journal import Journal
 from fluxflex._aio.poller import Forgiving, Poller, said
+from fluxflex._aio.reports import Statistics
 from fluxflex._aio.sender import Sender
 from fluxflex._aio.settings import Settings
 from fluxflex._aio.tasks import Tasks, closed
@@ -53,12 +54,11 @@ class Engine:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.crew = Crew(self._check_idle)
-        self.tasks = Tasks(settings, journal, self._check_idle)
+        self.tasks = Tasks(settings, journal, self._check_idle, rng)
         self.sender = Sender(
             transport,
             policy=settings.retry,
             request=settings.timeouts.request,
-            posts=settings.lanes.posts,
             rng=rng,
             launch=self.crew.launch,
         )
@@ -95,13 +95,14 @@ class Engine:
     async def submit(self, request: GenerateRequest, timeouts: Timeouts) -> TaskHandle:
         """Wait for a slot, submit, and return the handle once the provider gave a task id.
 
-        It is the caller who waits for the slot: cancelled there, nothing is sent.
+        It is the caller who waits for the slot, and for all that keeps it from being sent now:
+        cancelled there, nothing is sent.
         """
         self.check_open()
         self._submits += 1
         try:
             await asyncio.sleep(0)  # a cancellation that is under way arrives before anything else
-            await self.tasks.slots.acquire()
+            await self.tasks.slots.acquire(timeouts.submit)
             handle = self.tasks.open(request, timeouts)
             await self.send(handle, timeouts)
             await self.tasks.written(handle.key)  # before anyone is told of its id
@@ -145,6 +146,30 @@ class Engine:
                 self._no_quotes = error  # each of them may cost: never again
                 raise
             till.quoted(request, price)
+
+    def statistics(self) -> Statistics:
+        """Return what the session has done and does."""
+        counts, money, slots = self.tasks.tally, self.tasks.till.budget, self.tasks.slots
+        return Statistics(
+            in_flight=slots.taken,
+            accepted=counts["accepted"],
+            attached=counts["attached"],
+            completed=counts[TaskState.COMPLETED.name],
+            failed=counts[TaskState.FAILED.name],
+            timed_out=counts[TaskState.TIMED_OUT.name],
+            abandoned=counts[TaskState.ABANDONED.name],
+            uncertain=counts[TaskState.UNCERTAIN.name],
+            posts=counts["posts"],
+            refused=counts["refused"],
+            throttled=slots.throttled,
+            pauses=slots.pauses,
+            window=slots.window,
+            polls=self.poller.polls,
+            retries=self.sender.retries,
+            spent=money.spent,
+            reserved=money.reserved,
+            earlier=money.earlier,
+        )
 
     def check_open(self) -> None:
         """Refuse a verb that comes too late, or from another event loop.

@@ -39,6 +39,10 @@ class Statistics:
         posts: attempts to submit. refused: those that were definitely not accepted.
         polls: status requests sent.
         retries: calls that were repeated.
+        throttled: those refused because it was too much at once: 429, or 503 with Retry-After.
+        pauses: how often the whole session paused because of that.
+        window: how many tasks may run by what it learnt from that; `None` while only the ceiling
+            of `concurrency` holds.
         spent, reserved: USD; reserved is what may still be billed.
         earlier: USD that the journal brought along, spent or perhaps still to be billed; it takes
             room in the budget too.
@@ -59,6 +63,9 @@ class Statistics:
     spent: Decimal
     reserved: Decimal
     earlier: Decimal = Decimal(0)
+    throttled: int = 0
+    pauses: int = 0
+    window: int | None = None
 
 
 def account_of(answer: Answer) -> Account:

@@ -21,6 +21,7 @@ from typing import Protocol
 
 import attrs
 
+from fluxflex._aio.slots import Slots
 from fluxflex._aio.transport import Transport
 from fluxflex._core import decode, refusals
 from fluxflex._core.exchange import Answer, Call, Intent, Phase, Reply, Unanswered
@@ -63,9 +64,11 @@ class Desk(Protocol):
 
     Attributes:
         stopping: set when the session takes its leave, which ends all pauses.
+        slots: the door that every attempt goes through.
     """
 
     stopping: asyncio.Event
+    slots: Slots
 
     def tell(self, key: Key, event: TaskEvent) -> object:
         """Enter what was learnt about a task."""
@@ -112,7 +115,6 @@ class Sender:
         transport: what carries them.
         policy: how often and how soon a call is repeated.
         request: seconds for one exchange.
-        posts: how many submits may be in the air at once, so that the pool is never a queue.
         rng: the source of the jitter.
         launch: runs an attempt as a task of the session, which a cancelled caller does not stop.
     """
@@ -123,14 +125,12 @@ class Sender:
         *,
         policy: RetryPolicy,
         request: float,
-        posts: int,
         rng: random.Random,
         launch: Launch,
     ) -> None:
         self._transport = transport
         self._policy = policy
         self._request = request
-        self._posts = asyncio.Semaphore(posts)
         self._rng = rng
         self._launch = launch
         self.retries = 0
@@ -190,15 +190,13 @@ class Sender:
             except asyncio.CancelledError:
                 attempt.add_done_callback(functools.partial(_orphaned, desk, key))
                 raise
-            finally:
-                self._posts.release()
             if step is None:
                 return
             if not isinstance(step, Retry):
                 raise step
 
     async def _turn(self, desk: Desk, key: Key, before: Step, course: _Course) -> None:
-        """Wait until an attempt may begin, and take its place in the lane.
+        """Wait until an attempt may begin; the first was let through with its slot.
 
         It is told before it begins, so that it is on disk before its bytes are on the wire.
         `before` is what the attempt before came to; whoever gives up here leaves it entered.
@@ -207,10 +205,7 @@ class Sender:
         try:
             if again is not None:
                 self.retries += 1
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(again.delay):
-                        await desk.stopping.wait()
-            await self._posts.acquire()
+                await self._wait(desk, key, again.delay, course)
             paid_again = False
             try:
                 desk.admit()
@@ -226,7 +221,6 @@ class Sender:
             except BaseException:
                 if paid_again:
                     desk.refund(key)
-                self._posts.release()
                 raise
         except BaseException as error:
             _give_up(desk, key, before)
@@ -234,11 +228,33 @@ class Sender:
                 raise again.left from None  # the attempt before may have been billed
             raise
 
+    async def _wait(self, desk: Desk, key: Key, delay: float, course: _Course) -> None:
+        """Wait for a pause of its own, and then until the limiter lets it through.
+
+        Only who was turned away before is bounded here: its time runs already.
+        """
+        if delay > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await desk.stopping.wait()
+        deadline = None if math.isinf(course.deadline) else course.deadline
+        try:
+            async with asyncio.timeout_at(deadline):
+                await desk.slots.again(key)
+        except TimeoutError:
+            raise course.late() from None
+
     async def _attempt(self, desk: Desk, key: Key, call: Call, course: _Course) -> Step:
-        """Make one attempt and enter what came of it."""
+        """Make one attempt, enter what came of it, and give back the leave to send."""
+        try:
+            return await self._exchange(desk, key, call, course)
+        finally:
+            desk.slots.answered(key)
+
+    async def _exchange(self, desk: Desk, key: Key, call: Call, course: _Course) -> Step:
         clock = asyncio.get_running_loop().time
-        sent_at = time.time()
-        got = await self.once(call, decode.read_submit, timeout=course.deadline - clock())
+        began, sent_at = clock(), time.time()
+        got = await self.once(call, decode.read_submit, timeout=course.deadline - began)
         step = self.judge(Intent.SUBMIT, got, course.seen)
         if isinstance(got, Answer) and got.event is not None:
             desk.tell(key, got.event)
@@ -250,12 +266,14 @@ class Sender:
             desk.refund(key)  # refusing this attempt does not undo the one before
         else:
             desk.tell(key, TurnedAway())
-        if (
-            isinstance(step, Again)
-            and clock() + step.delay < course.deadline
-            and not desk.final(key)
-        ):
-            return Retry(step.delay, course.left)
+        delay = pause = step.delay if isinstance(step, Again) else math.inf
+        if isinstance(got, Answer) and reach(got) is Reach.THROTTLED:
+            until = desk.slots.turned_away(began, got.retry_after)
+            if until is not None:  # everything pauses, this submit with it
+                delay, pause = 0.0, until - clock()
+            course.throttled = refusals.refusal(got, submit=True)
+        if clock() + pause < course.deadline and not desk.final(key):
+            return Retry(delay, course.left)
         if course.left is not None:
             desk.tell(key, LeftUncertain(course.left))
             return course.left
@@ -270,17 +288,23 @@ class _Course:
         deadline: seconds on the loop's clock; no attempt begins after it.
         seen: what they met, counted apart.
         left: set once one of them may have been accepted.
+        throttled: what the last one that was turned away (429) came to.
     """
 
     deadline: float
     seen: Counter[Reach] = attrs.field(factory=Counter)
     left: SubmitUncertainError | None = None
+    throttled: FluxFlexError | None = None
 
     def admit(self, now: float) -> None:
         """Let an attempt begin, unless it could only be cut off and left uncertain."""
         if now >= self.deadline:
-            late = Unanswered(phase=Phase.NEVER_SENT, reason="its time was up in the queue")
-            raise refusals.unreachable(late)
+            raise self.late()
+
+    def late(self) -> FluxFlexError:
+        """Return the error of a submit whose time was up while it waited."""
+        late = Unanswered(phase=Phase.NEVER_SENT, reason="its time was up in the queue")
+        return refusals.unreachable(late) if self.throttled is None else self.throttled
 
 
 def _refusal(got: Got, step: Again | Verdict) -> FluxFlexError:
@@ -299,6 +323,7 @@ def _orphaned(desk: Desk, key: Key, attempt: asyncio.Task[Step]) -> None:
 
 def _give_up(desk: Desk, key: Key, step: Step) -> None:
     """Enter that nobody goes on with a submit, of which no attempt is in the air."""
+    desk.slots.answered(key)
     if isinstance(step, Retry) and step.left is not None:
         desk.tell(key, LeftUncertain(step.left))
     desk.tell(key, TurnedAway())  # absorbed, unless an attempt was told that did not begin

@@ -18,10 +18,9 @@ from fluxflex._aio.outcome import SaveTo, check_batch, checked_place
 from fluxflex._aio.pages import Pages, RunPages
 from fluxflex._aio.reports import Account, Statistics
 from fluxflex._aio.settings import Money, Observer, Settings
-from fluxflex._aio.tasks import snapshot
 from fluxflex._core import encode
 from fluxflex._core.lifecycle import TaskRecord, TaskState
-from fluxflex._core.limits import FixedConcurrency, Timeouts
+from fluxflex._core.limits import ConcurrencyPolicy, Timeouts
 from fluxflex._core.request import GenerateRequest, as_request, known_price
 from fluxflex._core.retry import RetryPolicy
 from fluxflex._core.schedule import AdaptivePolling, PollPolicy
@@ -40,7 +39,8 @@ class Session(Lifetime):
         base_url: falls back to `FLUXFLEX_BASE_URL`, then the provider's.
         api: the generation of the provider's API.
         concurrency: the ceiling of tasks sent and not yet finished, over everything the session
-            does.
+            does. A number stands for `AdaptiveConcurrency`, which finds the provider's own limit
+            below it; `FixedConcurrency`, or a policy of your own, decides otherwise.
         poll_rate: status requests a second over all tasks, at most; `None` for no limit.
         poll: when to look at a task.
         retry: how often and how soon a call is repeated where that is safe.
@@ -67,7 +67,7 @@ class Session(Lifetime):
         *,
         base_url: str | None = None,
         api: str = encode.FLUX_2_FLEX.name,
-        concurrency: int | FixedConcurrency = 32,
+        concurrency: int | ConcurrencyPolicy = 32,
         poll_rate: float | None = 100,
         poll: PollPolicy = AdaptivePolling(),
         retry: RetryPolicy = RetryPolicy(),
@@ -80,11 +80,11 @@ class Session(Lifetime):
         downloads: int = 8,
         on_event: Observer | None = None,
     ) -> None:
-        ceiling = settings.ceiling(concurrency)
+        policy = settings.concurrency(concurrency)
         checked = Settings(
             api=settings.api(api),
             base_url=settings.base_url(base_url),
-            ceiling=ceiling,
+            concurrency=policy,
             poll_rate=settings.rate("poll_rate", poll_rate),
             poll=settings.poll(poll),
             retry=settings.instance(RetryPolicy, "retry", retry),
@@ -93,7 +93,7 @@ class Session(Lifetime):
             prices=settings.prices(prices),
             journal=settings.path("journal", journal),
             keep=settings.keep(keep, journal),
-            lanes=settings.lanes(ceiling, downloads, settings.limit(connector)),
+            lanes=settings.lanes(policy.ceiling, downloads, settings.limit(connector)),
             on_event=settings.observer(on_event),
         )
         super().__init__(checked, settings.key(api_key), connector)
@@ -270,8 +270,7 @@ class Session(Lifetime):
 
     def statistics(self) -> Statistics:
         """Return a snapshot of what the session has done and does."""
-        engine = self._opened
-        return snapshot(engine.tasks, engine.poller.polls, engine.sender.retries)
+        return self._opened.statistics()
 
     def _checked(self, request: GenerateRequest) -> GenerateRequest:
         self._settings.api.check(request)

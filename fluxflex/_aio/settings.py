@@ -16,7 +16,7 @@ import attrs
 from fluxflex._core import encode
 from fluxflex._core.encode import Api
 from fluxflex._core.lifecycle import Change, TaskState
-from fluxflex._core.limits import FixedConcurrency, Timeouts
+from fluxflex._core.limits import AdaptiveConcurrency, ConcurrencyPolicy, Timeouts
 from fluxflex._core.request import PRICES, QUALITIES
 from fluxflex._core.retry import RetryPolicy
 from fluxflex._core.schedule import PollPolicy
@@ -70,7 +70,7 @@ class Settings:
 
     api: Api
     base_url: str
-    ceiling: int
+    concurrency: ConcurrencyPolicy
     poll_rate: float | None
     poll: PollPolicy
     retry: RetryPolicy
@@ -124,14 +124,15 @@ def api(name: str) -> Api:
     return found
 
 
-def ceiling(concurrency: int | FixedConcurrency) -> int:
-    """Return how many tasks may be sent and not yet finished."""
-    if isinstance(concurrency, FixedConcurrency):
-        return concurrency.ceiling
-    return count("concurrency", concurrency)
+def concurrency(given: int | ConcurrencyPolicy) -> ConcurrencyPolicy:
+    """Return a concurrency policy; a number is the ceiling of the default one."""
+    if isinstance(given, type) or not isinstance(given, ConcurrencyPolicy):
+        return AdaptiveConcurrency(count("concurrency", given))
+    count("concurrency: its ceiling", given.ceiling)
+    return given
 
 
-def count(name: str, value: int) -> int:
+def count(name: str, value: object) -> int:
     """Return a whole number from 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigurationError(f"{name} must be a whole number from 1, not {value!r}")

@@ -1,59 +1,214 @@
-"""Slots: at most so many tasks sent and not yet finished. First come, first served."""
+"""Slots: the one door that every POST goes through.
+
+Whoever wants to send waits here, for a slot (`concurrency`), for the limiter and for a free
+connection at once, and one synchronous method decides who is next. First come, first served; who
+was turned away holds a slot already and goes before all who wait for their first.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import math
+import time
+from collections import OrderedDict
 from collections.abc import Callable
+from random import Random
+
+from fluxflex._aio.limiter import ForgivingLimiter
+from fluxflex._core import refusals
+from fluxflex._core.lifecycle import Attached, Change, Completed, Failed, Key, TaskState
+from fluxflex._core.limits import ConcurrencyPolicy
+
+_RUNNING = TaskState.RUNNING
+
+# Who waits, and how many seconds their submit may take.
+_Queue = OrderedDict[asyncio.Future[None], float]
 
 
 class Slots:
-    """A semaphore that can also be overdrawn, by tasks that were submitted elsewhere.
+    """A semaphore with a limiter, that can also be overdrawn by tasks submitted elsewhere.
+
+    It costs the same per event however many wait: only the head of a queue is looked at, and one
+    timer serves all.
 
     Args:
-        ceiling: how many slots there are.
+        policy: how many slots there are, and who decides below that.
+        posts: POSTs in the air at once, so that the pool is never a queue.
+        rng: the source of the limiter's jitter.
+
+    Attributes:
+        taken: slots in use.
+        sending: POSTs that were let through and are not answered.
+        running: tasks accepted and not finished.
+        throttled: POSTs turned away (429, or 503 with Retry-After).
+        pauses: how often everything stood still because of that.
     """
 
-    def __init__(self, ceiling: int) -> None:
-        self.ceiling = ceiling
-        self.taken = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+    def __init__(self, policy: ConcurrencyPolicy, *, posts: int, rng: Random) -> None:
+        loop = asyncio.get_running_loop()
+        self.ceiling = policy.ceiling
+        self.taken = self.sending = self.running = 0
+        self.throttled = self.pauses = 0
+        self._posts = posts
+        self._limiter = ForgivingLimiter(policy, rng)
+        self._again: _Queue = OrderedDict()
+        self._fresh: _Queue = OrderedDict()
+        self._cleared: set[Key] = set()
+        self._paused = -math.inf
+        self._closed: Callable[[], Exception] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._call_at = loop.call_at
+        self._clock = loop.time
+        # The loop runs a timer up to one tick of its clock early.
+        self._tick = time.get_clock_info("monotonic").resolution
 
     def __repr__(self) -> str:
-        return f"<Slots: {self.taken} of {self.ceiling} taken, {len(self._waiting)} waiting>"
+        waiting = len(self._fresh) + len(self._again)
+        return f"<Slots: {self.taken} of {self.ceiling} taken, {waiting} waiting>"
 
-    async def acquire(self) -> None:
-        """Wait for a slot and take it; cancelled here, none is taken."""
-        if self.taken < self.ceiling and not self._waiting:
+    @property
+    def window(self) -> int | None:
+        """How many tasks the limiter lets run; `None` while only the ceiling does."""
+        return self._limiter.window
+
+    # -- coming ------------------------------------------------------------------------------
+
+    async def acquire(self, within: float = math.inf) -> None:
+        """Wait for a slot and for leave to send, and take both; cancelled here, neither is taken.
+
+        Args:
+            within: seconds that the submit may take once it has a slot.
+
+        Raises:
+            RateLimitError: the provider asks for a pause that is longer.
+        """
+        now = self._clock()
+        if self._fresh or self._again or self._closed or self._when(now, fresh=True) > now:
+            await self._wait(self._fresh, within)
+        else:
             self.taken += 1
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            await turn
-        except BaseException:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.release()  # it was handed to us in the moment in which we were cancelled
-            elif turn in self._waiting:
-                self._waiting.remove(turn)
-            raise
+            self.sending += 1
+
+    def clear(self, key: Key) -> None:
+        """Enter whose is the leave to send that was taken; `answered` gives it back."""
+        self._cleared.add(key)
+
+    async def again(self, key: Key) -> None:
+        """Wait for leave to send once more, with the slot that is held."""
+        await self._wait(self._again, math.inf)
+        self.clear(key)
 
     def overdraw(self) -> None:
         """Take a slot without waiting, whether there is one or not."""
         self.taken += 1
 
+    def resume(self) -> None:
+        """Take a slot for a task that runs already."""
+        self.taken += 1
+        self.running += 1
+
+    async def _wait(self, queue: _Queue, within: float) -> None:
+        if self._closed is not None:
+            raise self._closed()
+        turn = asyncio.get_running_loop().create_future()
+        queue[turn] = within
+        self._let_in()
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                # It was handed to us in the moment in which we were cancelled.
+                self.taken -= queue is self._fresh
+                self.sending -= 1
+                self._let_in()
+            else:
+                queue.pop(turn, None)
+            raise
+
+    # -- what happens ------------------------------------------------------------------------
+
+    def answered(self, key: Key) -> None:
+        """Give back the leave to send, where there is one: answered, or not to be sent."""
+        if key in self._cleared:
+            self._cleared.remove(key)
+            self.sending -= 1
+            self._let_in()
+
+    def note(self, change: Change) -> None:
+        """Count what runs, and tell the limiter what was accepted and what finished."""
+        before, after = change.before, change.after
+        ran = before.state is _RUNNING
+        self.running += (after.state is _RUNNING) - ran
+        if change.names and not isinstance(change.event, Attached):
+            self._limiter.accepted(self._clock(), self.running)
+        elif ran and before.accepted is not None and isinstance(change.event, Completed | Failed):
+            now = self._clock()
+            self._limiter.finished(now, self.running, now - before.accepted)
+
+    def turned_away(self, sent: float, retry_after: float | None) -> float | None:
+        """Tell the limiter of a refusal, and return when the pause that it makes ends."""
+        now = self._clock()
+        self.throttled += 1
+        until = self._limiter.refused(now, self.running, sent, retry_after)
+        if until is not None and until > now:
+            self.pauses += self._paused <= now
+            self._paused = max(self._paused, until)
+        return until
+
     def release(self) -> None:
-        """Give a slot back; the longest waiting gets it."""
+        """Give a slot back."""
         self.taken -= 1
-        while self._waiting and self.taken < self.ceiling:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                self.taken += 1
-                turn.set_result(None)
+        self._let_in()
 
     def refuse(self, error: Callable[[], Exception]) -> None:
-        """Let everyone who waits go with an error of their own."""
-        while self._waiting:
-            turn = self._waiting.popleft()
+        """Let everyone who waits go with an error of their own, and nobody in any more."""
+        self._closed = error
+        for queue in (self._again, self._fresh):
+            while queue:
+                self._send_off(queue, error)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # -- the decision ------------------------------------------------------------------------
+
+    def _when(self, now: float, *, fresh: bool) -> float:
+        """Return when a POST may start; infinity for after the next event."""
+        if self.sending >= self._posts or (fresh and self.taken >= self.ceiling):
+            return math.inf
+        return self._limiter.ready(now, self.running, self.sending)
+
+    def _let_in(self) -> None:
+        """Let in who may send now; set the timer for the next."""
+        if not (self._fresh or self._again):
+            return
+        now = self._clock()
+        # A pause that is longer than a submit may take is told at once, not waited for.
+        while self._fresh and self._paused - now >= next(iter(self._fresh.values())):
+            self._send_off(self._fresh, lambda: refusals.paused(self._paused - now))
+        while queue := self._again or self._fresh:
+            fresh = queue is self._fresh
+            when = self._when(now, fresh=fresh)
+            if when > now + self._tick:
+                self._wake_at(when)
+                return
+            turn, _ = queue.popitem(last=False)
             if not turn.done():
-                turn.set_exception(error())
+                self.taken += fresh
+                self.sending += 1
+                turn.set_result(None)
+
+    def _send_off(self, queue: _Queue, error: Callable[[], Exception]) -> None:
+        turn, _ = queue.popitem(last=False)
+        if not turn.done():
+            turn.set_exception(error())
+
+    def _wake_at(self, when: float) -> None:
+        if math.isinf(when) or (self._timer is not None and self._timer.when() == when):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._call_at(when, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._let_in()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import random
 import weakref
 from collections.abc import Callable
 from decimal import Decimal
@@ -17,7 +18,6 @@ from typing import Protocol
 from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.images import Downloads
 from fluxflex._aio.journal import Journal
-from fluxflex._aio.reports import Statistics
 from fluxflex._aio.settings import Settings
 from fluxflex._aio.slots import Slots
 from fluxflex._aio.tally import Tally
@@ -61,6 +61,7 @@ class Tasks:
         settings: what the session was opened with.
         journal: where every step is noted.
         changed: called after each step.
+        rng: the source of the limiter's jitter.
 
     Attributes:
         stopping: set when the session takes its leave, which ends all pauses.
@@ -75,13 +76,17 @@ class Tasks:
     downloads: Downloads
 
     def __init__(
-        self, settings: Settings, journal: Journal | None, changed: Callable[[], None]
+        self,
+        settings: Settings,
+        journal: Journal | None,
+        changed: Callable[[], None],
+        rng: random.Random,
     ) -> None:
         self.settings = settings
         self.journal = journal
         self.tally = Tally()
         self.till = Till(Budget(settings.budget), settings.prices, settings.api.setting)
-        self.slots = Slots(settings.ceiling)
+        self.slots = Slots(settings.concurrency, posts=settings.lanes.posts, rng=rng)
         self.registry = Registry()
         self.stopping = asyncio.Event()
         self.uncertain: dict[Key, TaskRecord] = {}
@@ -97,10 +102,18 @@ class Tasks:
     def open(
         self, request: GenerateRequest | None, timeouts: Timeouts, key: Key | None = None
     ) -> TaskHandle:
-        """Enter a task for which a slot is held; `withdraw` or the task's end gives it back.
+        """Enter a task for which a slot and leave to send are held.
 
+        `withdraw` or the task's end gives the slot back, and `answered` the leave.
         `key` is that of a task which the journal knows already.
         """
+        handle = self._enter(request, timeouts, key)
+        self.slots.clear(handle.key)
+        return handle
+
+    def _enter(
+        self, request: GenerateRequest | None, timeouts: Timeouts, key: Key | None = None
+    ) -> TaskHandle:
         record = self.registry.open(request, self._now(), key)
         handle = self._handles[record.key] = TaskHandle(self, record, timeouts.task)
         return handle
@@ -115,7 +128,7 @@ class Tasks:
             return self._from_journal(task_id, request, timeouts)
         if handle is None:
             self.slots.overdraw()
-            handle = self.open(request, timeouts)
+            handle = self._enter(request, timeouts)
         handle.timeout = timeouts.task
         self.tell(handle.key, Attached(task_id))
         return handle
@@ -161,7 +174,7 @@ class Tasks:
         if record.state.over:
             self._ended[record.key] = handle
             return handle
-        self.slots.overdraw()
+        self.slots.resume()
         self.registry.restore(record)
         self._handles[record.key] = handle
         self.tally.resumed()
@@ -178,6 +191,7 @@ class Tasks:
         if self.journal is not None:
             self.journal.forget(key)
         self.till.release(key)
+        self.slots.answered(key)
         self.slots.release()
         self._changed()
 
@@ -227,6 +241,7 @@ class Tasks:
         key = change.after.key
         self.tally.note(change)
         self.till.note(change)
+        self.slots.note(change)
         if change.after.state is TaskState.UNCERTAIN:
             self.uncertain[key] = change.after
         else:
@@ -322,25 +337,3 @@ class Tasks:
 def closed() -> SessionClosedError:
     """Return the error of a submit that came too late."""
     return SessionClosedError("The session closed before the request was sent")
-
-
-def snapshot(tasks: Tasks, polls: int, retries: int) -> Statistics:
-    """Return what a session has done and does."""
-    counts, money = tasks.tally, tasks.till.budget
-    return Statistics(
-        in_flight=tasks.slots.taken,
-        accepted=counts["accepted"],
-        attached=counts["attached"],
-        completed=counts[TaskState.COMPLETED.name],
-        failed=counts[TaskState.FAILED.name],
-        timed_out=counts[TaskState.TIMED_OUT.name],
-        abandoned=counts[TaskState.ABANDONED.name],
-        uncertain=counts[TaskState.UNCERTAIN.name],
-        posts=counts["posts"],
-        refused=counts["refused"],
-        polls=polls,
-        retries=retries,
-        spent=money.spent,
-        reserved=money.reserved,
-        earlier=money.earlier,
-    )

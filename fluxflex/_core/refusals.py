@@ -24,13 +24,13 @@ _BALANCE = re.compile(
     r"|insufficient_(?:balance|credit|fund)",
     re.IGNORECASE,
 )
-_REQUEST_ERRORS, _SERVER_ERRORS = 400, 500
+_REQUEST_ERRORS, _TOO_MANY, _SERVER_ERRORS = 400, 429, 500
 _KINDS: dict[int, type[APIError]] = {
     401: AuthenticationError,
     402: InsufficientBalanceError,
     403: AuthenticationError,
     404: TaskNotFoundError,
-    429: RateLimitError,
+    _TOO_MANY: RateLimitError,
 }
 # A 404 to a submit is about the address; a 503 that may be repeated turned it away as a 429 does.
 _ON_SUBMIT: dict[int, type[APIError]] = {404: RequestRejectedError, 503: RateLimitError}
@@ -59,6 +59,15 @@ def refusal(answer: Answer, *, task_id: str | None = None, submit: bool = False)
         code=answer.code,
         retry_after=answer.retry_after,
         task_id=task_id,
+    )
+
+
+def paused(seconds: float) -> RateLimitError:
+    """Return the error of a submit that was not sent since everything pauses for longer."""
+    return RateLimitError(
+        f"The provider asks for a pause of {seconds:.0f} s, longer than a submit may take",
+        status=_TOO_MANY,
+        retry_after=seconds,
     )
 
 

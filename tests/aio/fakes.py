@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from fluxflex._aio.engine import Engine
+from fluxflex._aio.journal import Journal
 from fluxflex._aio.session import Session
 from fluxflex._core.exchange import Call, Phase, Reply, Unanswered
 
@@ -230,13 +231,15 @@ class FakeSession(Session):
     async def open(self) -> None:
         """Open it."""
         await super().open()
-        self.engine.sender._rng = Draws()
         self.engine.tasks.downloads._rng = Draws()
 
     @property
     def engine(self) -> Engine:
         """Return the engine, for white-box looks."""
         return self._opened
+
+    def _new_engine(self, journal: Journal | None = None) -> Engine:
+        return Engine(self._settings, self._transport(), Draws(), journal)
 
     def _transport(self) -> FakeTransport:
         return self.fake

@@ -49,7 +49,6 @@ def sender(fake: FakeTransport) -> Sender:
         fake,
         policy=RetryPolicy(attempts=3),
         request=60,
-        posts=1,
         rng=random.Random(0),  # noqa: S311 - jitter
         launch=never,
     )

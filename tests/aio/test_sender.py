@@ -8,7 +8,7 @@ from decimal import Decimal
 import attrs
 import pytest
 
-from fluxflex import RetryPolicy, TaskState, Timeouts
+from fluxflex import FixedConcurrency, RetryPolicy, TaskHandle, TaskState, Timeouts
 from fluxflex._core.exchange import Reply
 from fluxflex.errors import (
     APIConnectionError,
@@ -147,23 +147,37 @@ async def test_what_is_hopeless_is_not_sent_again() -> None:
     assert fake.posts == 1
 
 
+@pytest.mark.parametrize("concurrency", [32, FixedConcurrency(32)])
 @pytest.mark.parametrize("status", [429, 503])
-async def test_a_retry_after_is_kept_until_accepted(status: int) -> None:
+async def test_a_retry_after_is_kept_until_accepted(
+    status: int, concurrency: int | FixedConcurrency
+) -> None:
     """Turned away ten times, twice as often as `attempts`, each pause as long as was asked."""
     steps = [refused(status, retry_after="30")] * 10
     fake = FakeTransport().script("submit", *steps)
-    async with FakeSession(fake) as session:
+    async with FakeSession(fake, concurrency=concurrency) as session:
         await session.submit("a")
     assert fake.times("submit") == [n * 30.5 for n in range(11)]
 
 
-async def test_a_429_without_retry_after_backs_off() -> None:
-    """The pauses grow to the longest and stay there."""
+async def test_a_429_without_retry_after_pauses() -> None:
+    """The limiter's pauses double from a second up to half a minute, and stay there."""
     fake = FakeTransport().script("submit", *[refused(429)] * 7)
     async with FakeSession(fake) as session:
         await session.submit("a")
+        found = session.statistics()
+        assert (found.retries, found.refused, found.throttled, found.pauses) == (7, 7, 7, 7)
+    assert fake.times("submit") == [0, 1, 3, 7, 15, 31, 61, 91]
+
+
+async def test_a_429_under_a_semaphore_backs_off() -> None:
+    """Without a Retry-After its own pauses grow to the longest of the `RetryPolicy`."""
+    fake = FakeTransport().script("submit", *[refused(429)] * 7)
+    async with FakeSession(fake, concurrency=FixedConcurrency(32)) as session:
+        await session.submit("a")
         assert session.statistics().retries == 7
         assert session.statistics().refused == 7
+        assert (session.statistics().throttled, session.statistics().pauses) == (7, 0)
     assert fake.times("submit") == [0, 0.5, 1.5, 3.5, 7.5, 15.5, 25.5, 35.5]
 
 
@@ -311,23 +325,45 @@ async def test_the_deadline_cuts_an_exchange_short() -> None:
 async def test_no_more_posts_in_the_air_than_connections() -> None:
     """However many slots there are, the pool is never the queue."""
     fake = FakeTransport(latency=1.0)
-    async with FakeSession(fake, concurrency=200) as session:
+    async with FakeSession(fake, concurrency=FixedConcurrency(200)) as session:
         await asyncio.gather(*(session.submit("a") for _ in range(200)))
     assert fake.most["submit"] == 64
     assert fake.posts == 200
 
 
-async def test_a_submit_whose_time_is_up_in_the_queue_is_not_sent() -> None:
-    """With no time left to be answered it could only be left uncertain: it is not sent."""
+async def test_the_time_of_a_submit_begins_when_it_may_be_sent() -> None:
+    """To wait for a connection is no part of it: who waited a minute is sent all the same."""
     fake = FakeTransport().script("submit", *[HANG] * 64)
-    async with FakeSession(fake, concurrency=65, timeout=Timeouts(submit=60)) as session:
+    everything = FixedConcurrency(65)
+    async with FakeSession(fake, concurrency=everything, timeout=Timeouts(submit=60)) as session:
         tasks = [asyncio.create_task(session.submit("a")) for _ in range(65)]
         got = await asyncio.gather(*tasks, return_exceptions=True)
         assert sum(isinstance(error, SubmitUncertainError) for error in got) == 64
-        assert isinstance(got[-1], APIConnectionError)
-        assert got[-1].charged == "no"
-        assert spent(session) == (0, 0, 64 * PRICE)
-    assert fake.posts == 64
+        assert isinstance(got[-1], TaskHandle)
+        assert spent(session) == (1, PRICE, 64 * PRICE)
+        await got[-1]
+    assert fake.posts == 65
+
+
+@pytest.mark.parametrize(
+    ("first", "kind"), [(NEVER_SENT, APIConnectionError), (refused(429), RateLimitError)]
+)
+async def test_a_submit_whose_time_is_up_in_the_queue_is_not_sent(
+    first: Got, kind: type[FluxFlexError]
+) -> None:
+    """Who was sent before has a deadline: at it the queue is left, and nothing more is sent."""
+    fake = FakeTransport(seconds=400).script("submit", first, *[Late(SENT, 55.0)] * 64)
+    everything = FixedConcurrency(65)
+    async with FakeSession(fake, concurrency=everything, timeout=Timeouts(submit=50)) as session:
+        late = asyncio.create_task(session.submit("a"))
+        patient = Timeouts(submit=100)
+        others = [asyncio.create_task(session.submit("b", timeout=patient)) for _ in range(64)]
+        with pytest.raises(kind) as caught:
+            await late
+        assert (now(), caught.value.charged) == (50, "no")
+        assert session.statistics().in_flight == 64
+        await asyncio.gather(*others, return_exceptions=True)
+    assert fake.prompts().count("a") == 1
 
 
 # -- cancelled callers ---------------------------------------------------------------------------
@@ -527,7 +563,7 @@ async def test_closing_before_resubmitting_is_uncertain() -> None:
 async def test_cancelled_in_the_lane_before_resubmitting_is_uncertain() -> None:
     """Waiting for a connection for the second attempt does not undo the first either."""
     fake = FakeTransport().script("submit", Late(SENT, 1.0), *[Late(SENT, 90.0)] * 64)
-    async with FakeSession(fake, concurrency=65, retry=RESUBMIT) as session:
+    async with FakeSession(fake, concurrency=FixedConcurrency(65), retry=RESUBMIT) as session:
         submitting = [asyncio.create_task(session.submit("a")) for _ in range(65)]
         await asyncio.sleep(5)
         submitting[0].cancel()

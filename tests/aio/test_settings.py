@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fluxflex import FixedConcurrency, RetryPolicy, Timeouts
+from fluxflex import AdaptiveConcurrency, FixedConcurrency, RetryPolicy, Timeouts
 from fluxflex._aio import settings
 from fluxflex._aio.settings import Lanes
 from fluxflex._core.encode import APIS
@@ -64,7 +64,8 @@ def test_the_generations(name: str) -> None:
 
 def test_the_ceiling() -> None:
     """A number, or a plain semaphore of that size."""
-    assert settings.ceiling(7) == settings.ceiling(FixedConcurrency(7)) == 7
+    assert settings.concurrency(7) == AdaptiveConcurrency(7)
+    assert settings.concurrency(FixedConcurrency(7)) == FixedConcurrency(7)
 
 
 @pytest.mark.parametrize("value", [None, 0.5, 1, 1000])

@@ -7,16 +7,22 @@ import asyncio
 import pytest
 
 from fluxflex._aio.slots import Slots
-from tests.aio.fakes import settle
+from fluxflex._core.limits import FixedConcurrency
+from tests.aio.fakes import Draws, settle
 
 
 class LeavingError(Exception):
     """Raised in those who wait."""
 
 
+def fixed(ceiling: int, posts: int = 64) -> Slots:
+    """Return slots that nothing else limits."""
+    return Slots(FixedConcurrency(ceiling), posts=posts, rng=Draws())
+
+
 async def test_the_ceiling_holds_and_who_waits_longest_is_next() -> None:
     """Slots are handed on in the order of asking."""
-    slots = Slots(2)
+    slots = fixed(2)
     order: list[int] = []
 
     async def take(number: int) -> None:
@@ -38,7 +44,7 @@ async def test_the_ceiling_holds_and_who_waits_longest_is_next() -> None:
 
 async def test_nobody_overtakes_who_was_handed_a_slot() -> None:
     """A slot given back is its next owner's at once, before that one has run."""
-    slots = Slots(1)
+    slots = fixed(1)
     await slots.acquire()
     waiting = asyncio.create_task(slots.acquire())
     await settle()
@@ -52,7 +58,7 @@ async def test_nobody_overtakes_who_was_handed_a_slot() -> None:
 
 async def test_cancelled_in_the_queue_takes_nothing() -> None:
     """Who gave up waiting is passed over."""
-    slots = Slots(1)
+    slots = fixed(1)
     await slots.acquire()
     first, second = (asyncio.create_task(slots.acquire()) for _ in range(2))
     await settle()
@@ -65,7 +71,7 @@ async def test_cancelled_in_the_queue_takes_nothing() -> None:
 
 async def test_cancelled_in_the_moment_of_being_served_hands_it_on() -> None:
     """A slot is never lost between a release and a cancel."""
-    slots = Slots(1)
+    slots = fixed(1)
     await slots.acquire()
     first, second = (asyncio.create_task(slots.acquire()) for _ in range(2))
     await settle()
@@ -81,7 +87,7 @@ async def test_cancelled_in_the_moment_of_being_served_hands_it_on() -> None:
 
 async def test_overdrawn_slots_are_paid_back_first() -> None:
     """Tasks from elsewhere are never refused, and new ones wait until there is room again."""
-    slots = Slots(1)
+    slots = fixed(1)
     slots.overdraw()
     slots.overdraw()
     assert slots.taken == 2
@@ -98,7 +104,7 @@ async def test_overdrawn_slots_are_paid_back_first() -> None:
 
 async def test_refused_each_gets_an_error_of_their_own() -> None:
     """One exception object in several tasks would grow a traceback with each."""
-    slots = Slots(1)
+    slots = fixed(1)
     await slots.acquire()
     waiting = [asyncio.create_task(slots.acquire()) for _ in range(3)]
     await settle()
@@ -116,7 +122,7 @@ async def test_refused_each_gets_an_error_of_their_own() -> None:
 
 async def test_refused_and_cancelled_at_once() -> None:
     """Whoever is cancelled in the moment of being refused has no slot to give back."""
-    slots = Slots(1)
+    slots = fixed(1)
     await slots.acquire()
     waiting = asyncio.create_task(slots.acquire())
     await settle()
