@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from random import Random
 
-from fluxflex import AdaptiveConcurrency
+from fluxflex import AdaptiveConcurrency, AdaptivePolling
+from fluxflex._core.durations import kind_of
+from fluxflex._core.scheduler import Scheduler
+
+# -- the poller ----------------------------------------------------------------------------------
+
+
+class Poller(Scheduler):
+    """The session's scheduler of looks, with its defaults, where no task has a deadline."""
+
+    def add(  # type: ignore[override]  # a simulator's tasks have no deadline
+        self, key: int, kind: tuple[str, int, int], now: float, webhook: bool = False
+    ) -> None:
+        super().add(key, kind_of(*kind), now, math.inf, webhook=webhook)
+
+    def done(  # type: ignore[override]
+        self, key: int, now: float, sent: float | None = None, via: str = "poll"
+    ) -> None:
+        super().done(key, now, sent if via == "poll" else None)
+
+
+def poller(rng: Random) -> Poller:
+    """Return the default policy as a session makes it."""
+    return Poller(AdaptivePolling(), 100, rng)
+
 
 # -- the limiter ---------------------------------------------------------------------------------
 

@@ -1,19 +1,26 @@
-"""When to look next at one task: the poll policies that users choose from.
+"""When to look next at one task: the policies that users choose from, and the learned schedule.
 
-A policy is a small frozen value. Given the age of a task it names the seconds until its next
-look; the scheduler does the rest (deadlines, the rate, the order).
+The learned schedule solves the inspection problem (Barlow, Hunter and Proschan 1963): look at the
+times that make `cost x looks + lag` least. For frequent looks the answer is a density of looks
+(Keller 1974), `n(t) = sqrt(h(t) / 2 cost)` a second, where h is the hazard of the duration: the
+next look is where the integral of n has grown by one.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+import math
+from bisect import bisect_right
+from itertools import accumulate
+from typing import Protocol, final, runtime_checkable
 
 import attrs
+
+from fluxflex._core.durations import EDGES, LifeTable
 
 
 @runtime_checkable
 class PollPolicy(Protocol):
-    """What `Session(poll=…)` takes."""
+    """What `Session(poll=…)` takes: given the age of a task, the seconds until its next look."""
 
     def gap(self, age: float) -> float:
         """Return the seconds from now to the next look at a task that is `age` seconds old."""
@@ -40,16 +47,96 @@ class FixedPolling:
         return self.seconds
 
 
-# A quarter of the age keeps the lag under a quarter of what the picture took anyway; a task of
-# 16 s is seen done about a second late, after some twelve looks.
-_SHARE_OF_AGE = 0.25
-_SHORTEST, _LONGEST = 0.25, 2.0
+SHORTEST_GAP, LONGEST_GAP = 0.25, 30.0
+# Seconds of lag that one look is worth: with few tasks in flight what counts is to be quick, with
+# many the looks add up.
+_LEAST_COST, _MOST_COST = 0.04, 0.2
+_FEW = 10
+_USUAL_DURATION = 15.0
 
 
+@final
 @attrs.frozen
 class AdaptivePolling:
-    """Look at gaps that grow with the age of the task: a quarter of it, from 0.25 to 2 seconds."""
+    """Learn how long tasks take, and look when the answer is likely to be there.
+
+    What it learns holds for the session. See the documentation, "How polling works".
+
+    Args:
+        lag_cost: the seconds of delay that one look is worth: higher is fewer looks and later
+            answers, both by its square root. By default 0.05 with up to ten tasks in flight,
+            rising to 0.25 with fifty.
+    """
+
+    lag_cost: float | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_positive)
+    )
+
+    def cost(self, in_flight: int) -> float:
+        """Return the seconds of delay that one look is worth now."""
+        if self.lag_cost is not None:
+            return self.lag_cost
+        return min(_MOST_COST, _LEAST_COST * max(1.0, in_flight / _FEW))
 
     def gap(self, age: float) -> float:
-        """Return a quarter of the age, within bounds."""
-        return min(_LONGEST, max(_SHORTEST, _SHARE_OF_AGE * age))
+        """Return the gap for a task of which nothing but a least age is known.
+
+        What has run for `age` seconds, and nobody knows of what kind and since when, may end at
+        any time: the hazard is about one in `15 + age` seconds.
+        """
+        lasting = _USUAL_DURATION + max(0.0, age)  # nought also for NaN
+        return clipped(math.sqrt(2 * self.cost(1) * lasting))
+
+
+def clipped(gap: float) -> float:
+    """Return a gap within the bounds of the learned schedule."""
+    return min(max(gap, SHORTEST_GAP), LONGEST_GAP)
+
+
+# With x = sqrt(age / scale) the density of looks is sqrt(2 scale / cost) x sqrt(h) dx, h now per
+# unit of ln(age): constant within a cell, so that its integral is a line from edge to edge.
+_ROOTS = [0.0, *(math.exp(edge / 2) for edge in EDGES)]
+_WIDTHS = [b - a for a, b in zip(_ROOTS, _ROOTS[1:], strict=False)]
+_CELL_WIDTHS = [b - a for a, b in zip(EDGES, EDGES[1:], strict=False)]
+
+
+class Schedule:
+    """The learned schedule: the next look is one step on along the integral of sqrt(h).
+
+    Args:
+        table: the hazards, as they are learnt.
+    """
+
+    def __init__(self, table: LifeTable) -> None:
+        self._table = table
+        self._version = -1
+        self._slopes: list[float] = []
+        self._areas: list[float] = []
+
+    def next_age(self, age: float, scale: float, step: float) -> float:
+        """Return the age at which to look next.
+
+        Args:
+            age: of the task now, in seconds.
+            scale: the duration about which tasks of its kind lie, in seconds.
+            step: how far to go; `sqrt(2 cost / scale)` is what one look is worth.
+        """
+        if self._version != self._table.version:
+            self._integrate()
+        root = math.sqrt(age / scale)
+        cell = bisect_right(_ROOTS, root) - 1
+        area = self._areas[cell] + (root - _ROOTS[cell]) * self._slopes[cell] + step
+        cell = bisect_right(self._areas, area) - 1
+        root = _ROOTS[cell] + (area - self._areas[cell]) / self._slopes[cell]
+        return scale * root * root
+
+    def _integrate(self) -> None:
+        self._version = self._table.version
+        slopes = [
+            2 * math.sqrt(hazard / width)
+            for hazard, width in zip(self._table.hazards, _CELL_WIDTHS, strict=True)
+        ]
+        # Before the first edge and beyond the last the hazards of the outermost cells hold.
+        self._slopes = [slopes[0], *slopes, slopes[-1]]
+        steps = (slope * width for slope, width in zip(self._slopes, _WIDTHS, strict=False))
+        self._areas = [0.0, *accumulate(steps)]

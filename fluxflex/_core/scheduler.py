@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import heapq
 import math
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
-import attrs
-
+from fluxflex._core.durations import Kind
+from fluxflex._core.gate import RateGate
 from fluxflex._core.lifecycle import Key
+from fluxflex._core.plan import Entry, plan_for
 from fluxflex._core.schedule import PollPolicy
+
+if TYPE_CHECKING:
+    from random import Random
 
 # After the deadline a look without a usable answer is repeated this often before time is up.
 _LAST_LOOKS = 5
@@ -26,7 +31,6 @@ _LONGEST_GAP = 30.0
 _PAUSE = 1.0
 # A look costs the provider next to nothing; a pause of hours would outlast every deadline.
 _LONGEST_PAUSE = 60.0
-_ROUNDING = 1e-9
 # So many entries of the heap may be stale, beyond one for each task.
 _SLACK = 64
 
@@ -34,8 +38,10 @@ _SLACK = 64
 class PollScheduler(Protocol):
     """What the poller asks; all times are seconds on one clock."""
 
-    def add(self, key: Key, now: float, deadline: float) -> None:
-        """Begin to look at a task that was accepted now."""
+    def add(
+        self, key: Key, kind: Kind | None, now: float, deadline: float, *, webhook: bool = False
+    ) -> None:
+        """Begin to look at a task that was accepted now; `kind` is `None` for an unknown age."""
         ...
 
     def next_due(self) -> float:
@@ -46,57 +52,24 @@ class PollScheduler(Protocol):
         """Return a task to look at now; the rate is charged here."""
         ...
 
-    def pending(self, key: Key, now: float, *, usable: bool) -> bool:
-        """Note that a look found it running, or no usable answer; true when its time is up."""
+    def pending(self, key: Key, now: float, sent: float | None) -> bool:
+        """Note that a look that began at `sent` found it running; true when its time is up.
+
+        `sent` is `None` where the look brought no usable answer.
+        """
         ...
 
     def throttled(self, key: Key, now: float, retry_after: float | None) -> bool:
         """Note that a look was turned away (429); true when its time is up."""
         ...
 
-    def done(self, key: Key) -> None:
-        """Forget a task; unknown ones are ignored."""
+    def done(self, key: Key, now: float, sent: float | None = None) -> None:
+        """Forget a task that ended, and learn from it; unknown ones are ignored."""
         ...
 
-
-class RateGate:
-    """A token bucket: so many a second, with a burst of a fifth of that on top.
-
-    In any second at most 1.2 times the rate gets through, or the rate rounded up if that is more.
-    """
-
-    def __init__(self, rate: float | None) -> None:
-        self.rate = rate
-        self._burst = max(1.0, rate / 5) if rate is not None else math.inf
-        self._tokens = self._burst
-        self._at = -math.inf
-
-    def open_at(self, now: float) -> float:
-        """Return the earliest time, now or later, at which one may pass."""
-        if self.rate is None:
-            return now
-        missing = 1 - self._tokens_at(now)
-        return now + missing / self.rate if missing > _ROUNDING else now
-
-    def charge(self, now: float) -> None:
-        """Let one pass."""
-        self._tokens = self._tokens_at(now) - 1
-        self._at = max(self._at, now)
-
-    def _tokens_at(self, now: float) -> float:
-        if self.rate is None or now <= self._at:
-            return self._tokens
-        return min(self._burst, self._tokens + (now - self._at) * self.rate)
-
-
-@attrs.define
-class _Entry:
-    since: float
-    deadline: float
-    turn: int = 0  # which heap entry is the live one
-    looked: float = -math.inf  # when the latest look began
-    misses: int = 0  # looks in a row without a usable answer
-    late_misses: int = 0  # looks after the deadline without a usable answer
+    def forget(self, key: Key, now: float) -> None:
+        """Forget a task of which nothing is to be learnt; unknown ones are ignored."""
+        ...
 
 
 class Scheduler:
@@ -105,14 +78,15 @@ class Scheduler:
     Args:
         policy: when to look next at one task.
         rate: status requests a second over all tasks; `None` for no limit.
+        rng: the source of the jitter.
     """
 
-    def __init__(self, policy: PollPolicy, rate: float | None) -> None:
-        self._policy = policy
+    def __init__(self, policy: PollPolicy, rate: float | None, rng: Random) -> None:
+        self._plan = plan_for(policy, rng)
         self._gate = RateGate(rate)
-        self._entries: dict[Key, _Entry] = {}
-        self._heap: list[tuple[float, int, Key]] = []
-        self._turn = 0
+        self._entries: dict[Key, Entry] = {}
+        self._heap: list[tuple[float, int, Entry]] = []
+        self._slots = 0
         self._resume_at = -math.inf
         self._asked = -math.inf
 
@@ -120,10 +94,14 @@ class Scheduler:
         """Return how many tasks are looked at."""
         return len(self._entries)
 
-    def add(self, key: Key, now: float, deadline: float) -> None:
+    def add(
+        self, key: Key, kind: Kind | None, now: float, deadline: float, *, webhook: bool = False
+    ) -> None:
         """Begin to look at a task that was accepted now."""
-        entry = self._entries[key] = _Entry(now, deadline)
-        self._push(key, entry, min(now + self._gap(0.0), deadline))
+        self.forget(key, now)
+        self._slots += 1
+        entry = self._entries[key] = Entry(key, self._slots, kind, now, deadline, webhook)
+        self._push(entry, self._plan.begin(entry))
 
     def next_due(self) -> float:
         """Return the earliest time at which `take` may give a task; infinity for none."""
@@ -138,56 +116,82 @@ class Scheduler:
         self._asked = max(self._asked, now)
         if self.next_due() > now:
             return None
-        key = heapq.heappop(self._heap)[2]
-        entry = self._entries[key]
-        entry.turn, entry.looked = 0, now
+        entry = self._plan.spare()
+        if entry is None or not entry.slot:
+            entry = heapq.heappop(self._heap)[2]
+        entry.slot, entry.looked = 0, now
         self._gate.charge(now)
-        return key
+        return entry.key
 
-    def pending(self, key: Key, now: float, *, usable: bool) -> bool:
-        """Note that a look found it running, or no usable answer; true when its time is up."""
-        return self._looked(key, now, usable=usable)
+    def pending(self, key: Key, now: float, sent: float | None) -> bool:
+        """Note that a look found it running; true when its time is up."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return False
+        if sent is not None:
+            self._plan.runs(entry, sent)
+        return self._looked(entry, now, usable=sent is not None)
 
     def throttled(self, key: Key, now: float, retry_after: float | None) -> bool:
         """Note that a look was turned away (429); true when its time is up.
 
-        A `Retry-After` holds for the whole session; without one only this task waits longer.
+        A `Retry-After` holds for the whole session; without one only this task waits longer. The
+        rate is halved either way, and comes back within a minute.
         """
-        if retry_after is None:
-            return self._looked(key, now, usable=False, least=_PAUSE)
-        self._resume_at = max(self._resume_at, now + min(retry_after, _LONGEST_PAUSE))
-        return self._looked(key, now, usable=False)
-
-    def done(self, key: Key) -> None:
-        """Forget a task; unknown ones are ignored."""
-        self._entries.pop(key, None)
-        self._tidy()
-
-    def _looked(self, key: Key, now: float, *, usable: bool, least: float = 0.0) -> bool:
+        self._gate.cut(now)
+        if retry_after is not None:
+            self._resume_at = max(self._resume_at, now + min(retry_after, _LONGEST_PAUSE))
         entry = self._entries.get(key)
         if entry is None:
             return False
+        return self._looked(entry, now, usable=False, least=0.0 if retry_after else _PAUSE)
+
+    def done(self, key: Key, now: float, sent: float | None = None) -> None:
+        """Forget a task that ended, and learn from it; unknown ones are ignored.
+
+        Args:
+            key: of the task.
+            now: when that was known.
+            sent: when the look that told it began; `None` where a callback told it.
+        """
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._admit(self._plan.ended(entry, now, sent), now)
+
+    def forget(self, key: Key, now: float) -> None:
+        """Forget a task of which nothing is to be learnt; unknown ones are ignored."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._admit(self._plan.forget(entry, now), now)
+
+    def _admit(self, entries: Sequence[Entry], now: float) -> None:
+        """Look from now on at tasks whose turn has come."""
+        for entry in entries:
+            if entry.slot:  # a look in the air brings its own next
+                self._push(entry, self._plan.due(entry, max(entry.alive, entry.since)))
+        self._tidy()
+
+    def _looked(self, entry: Entry, now: float, *, usable: bool, least: float = 0.0) -> bool:
         entry.misses = 0 if usable else entry.misses + 1
         if entry.looked >= entry.deadline:
             entry.late_misses += 1
             if usable or entry.late_misses >= _LAST_LOOKS:
                 return True
-            self._push(key, entry, now + _LAST_GAP)
+            self._push(entry, now + _LAST_GAP, late=True)
             return False
-        gap = self._gap(now - entry.since)
+        due = self._plan.due(entry, now)
         doublings = min(entry.misses - _PATIENCE, _MOST_DOUBLINGS)
         if doublings > 0:
-            gap = max(gap, min(_LONGEST_GAP, gap * 2.0**doublings))
-        self._push(key, entry, min(now + max(gap, least), entry.deadline))
+            gap = due - now
+            due = now + max(gap, min(_LONGEST_GAP, gap * 2.0**doublings))
+        self._push(entry, max(due, now + least))
         return False
 
-    def _gap(self, age: float) -> float:
-        return max(0.0, self._policy.gap(age))  # nought also for the NaN of a policy of the user's
-
-    def _push(self, key: Key, entry: _Entry, due: float) -> None:
-        self._turn += 1
-        entry.turn = self._turn
-        heapq.heappush(self._heap, (due, self._turn, key))
+    def _push(self, entry: Entry, due: float, *, late: bool = False) -> None:
+        self._slots += 1
+        entry.slot = self._slots
+        when = due if late else min(due, entry.deadline)
+        heapq.heappush(self._heap, (when, self._slots, entry))
         self._tidy()
 
     def _tidy(self) -> None:
@@ -196,10 +200,20 @@ class Scheduler:
             self._heap = [item for item in self._heap if self._is_live(item)]
             heapq.heapify(self._heap)
 
-    def _is_live(self, item: tuple[float, int, Key]) -> bool:
-        entry = self._entries.get(item[2])
-        return entry is not None and entry.turn == item[1]
+    def _is_live(self, item: tuple[float, int, Entry]) -> bool:
+        entry = item[2]
+        return entry.slot == item[1] and self._entries.get(entry.key) is entry
 
     def _drop_stale(self) -> None:
-        while self._heap and not self._is_live(self._heap[0]):
-            heapq.heappop(self._heap)
+        """Clear the top of the heap of what is done, and of what lost its place meanwhile."""
+        heap = self._heap
+        while heap:
+            due, _, entry = heap[0]
+            if not self._is_live(heap[0]):
+                heapq.heappop(heap)
+            elif due < entry.deadline and self._plan.waits(entry):
+                self._slots += 1
+                entry.slot = self._slots
+                heapq.heapreplace(heap, (entry.deadline, self._slots, entry))
+            else:
+                return

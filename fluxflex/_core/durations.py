@@ -1,0 +1,313 @@
+"""What durations look like: a law that is learnt while tasks run.
+
+A duration is a scale times chance. The scale is a sum in logarithms, of which each request has its
+share: `ln scale = level + quality + steps + references + the whole kind`. Chance is one life table
+for all kinds, over `ln(age / scale)`.
+
+Both learn from unfinished tasks too. Otherwise, in the first minute, only the quick tasks would
+have been seen, and all would seem quick.
+
+Sources: occurrence over exposure is the life table's estimate of a hazard (Kaplan and Meier 1958
+in its limit of narrow cells); the scale is followed by an extended Kalman filter with a diagonal
+covariance, whose gain opens as errors keep to one side (Trigg and Leach 1967).
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from random import Random
+
+Kind = tuple[str, int, int]
+
+_MOST_REFERENCES = 10
+_USUAL_STEPS = 0  # what stands for steps that the request leaves to the provider
+
+
+def kind_of(quality: str, steps: int | None, references: int) -> Kind:
+    """Return what tells quick requests from slow ones; close numbers of steps count as one."""
+    rounded = round(2 * math.log2(steps)) + 1 if steps else _USUAL_STEPS
+    return (quality, rounded, min(references, _MOST_REFERENCES))
+
+
+# -- the life table --------------------------------------------------------------------------
+
+CELLS = 60
+_MIDDLE = CELLS // 2
+_FINEST, _GROWTH = 0.3, 0.1
+# The edges of the cells in ln(age / scale): from a twentieth of the scale to twenty times it,
+# finest about the scale itself.
+EDGES = [_FINEST * math.sinh(_GROWTH * (edge - _MIDDLE)) for edge in range(CELLS + 1)]
+_LEAST_HAZARD = 0.01  # per unit of ln(age): nothing is ever impossible
+_PRIOR_TASKS = 8
+_MEMORY = 300  # tasks; those before count e times less
+# Counts are turned into hazards again once so much more is known: it takes some 20 µs.
+_NEWS = 1 / 16
+
+
+def place(log_age: float) -> float:
+    """Return where on the cells, 0 to 60, an age lies, given as ln(age / scale)."""
+    at = _MIDDLE + math.asinh(log_age / _FINEST) / _GROWTH
+    return 0.0 if at < 0 else min(at, CELLS - 1e-9)
+
+
+def _prior_survival(log_age: float) -> float:
+    """Return the share of tasks that outlive an age, before anything was seen."""
+    narrow, wide = log_age / (0.6 * math.sqrt(2)), log_age / (1.6 * math.sqrt(2))
+    return 0.45 * math.erfc(narrow) + 0.05 * math.erfc(wide)
+
+
+class LifeTable:
+    """In each cell of age: how many tasks entered it unfinished, and how many ended in it.
+
+    Attributes:
+        hazards: for each cell, how many of those who enter it end in it (events / exposure).
+        passed: their running sum, the cumulative hazard at each edge.
+        version: grows whenever the hazards change.
+    """
+
+    def __init__(self) -> None:
+        alive = [_prior_survival(edge) for edge in EDGES]
+        self._events = [_PRIOR_TASKS * (a - b) for a, b in zip(alive, alive[1:], strict=False)]
+        exposed = [_PRIOR_TASKS * (a + b) / 2 for a, b in zip(alive, alive[1:], strict=False)]
+        # As differences from cell to cell: a task that lived through forty takes four additions.
+        self._steps = [b - a for a, b in zip([0.0, *exposed], [*exposed, 0.0], strict=True)]
+        self._weight = 1.0  # of what is seen now; growing weights are the same as fading counts
+        self._known = float(_PRIOR_TASKS)
+        self._news = 0
+        self.version = 0
+        self._estimate()
+
+    def survived(self, since: float, until: float) -> None:
+        """Count a task that was alive at one place and still is at another."""
+        self._enter(since, self._weight)
+        self._enter(until, -self._weight)
+        self._learnt()
+
+    def ended(self, since: float, at: float) -> None:
+        """Count a task that was alive at one place and ended at another."""
+        self._enter(since, self._weight)
+        self._enter(at, -self._weight)
+        self._events[int(at)] += self._weight
+        self._weight *= 1 + 1 / _MEMORY
+        self._learnt()
+
+    def draw(self, since: float, until: float, chance: float) -> float:
+        """Return where between two places a task ended, by the law and a chance from 0 to 1."""
+        first, last = self._hazard_to(since), self._hazard_to(until)
+        # The inverse of the law's distribution, given that it ended between the two.
+        target = first - math.log1p(chance * math.expm1(first - last))
+        cell = min(bisect_right(self.passed, target), CELLS) - 1
+        at = cell + (target - self.passed[cell]) / self.hazards[cell]
+        return min(max(at, since), until)
+
+    def _hazard_to(self, at: float) -> float:
+        cell = int(at)
+        return self.passed[cell] + (at - cell) * self.hazards[cell]
+
+    def _enter(self, at: float, weight: float) -> None:
+        cell = int(at)
+        part = (at - cell) * weight
+        self._steps[cell] += weight - part
+        self._steps[cell + 1] += part
+
+    def _learnt(self) -> None:
+        self._news += 1
+        if self._news > self._known * _NEWS:
+            self._known = min(self._known + self._news, 2.0 * _MEMORY)
+            self._news = 0
+            self._estimate()
+
+    def _estimate(self) -> None:
+        share = 1 / self._weight
+        self._weight = 1.0
+        self._steps = [step * share for step in self._steps]
+        self._events = [event * share for event in self._events]
+        self.hazards = [
+            max(_LEAST_HAZARD * (right - left), ended / max(entered, ended, 1e-9))
+            for left, right, ended, entered in zip(
+                EDGES, EDGES[1:], self._events, accumulate(self._steps), strict=False
+            )
+        ]
+        self.passed = [0.0, *accumulate(self.hazards)]
+        self.version += 1
+
+
+# -- the scale -------------------------------------------------------------------------------
+
+_USUAL = math.log(15)  # s; what the provider takes for a usual picture
+_SHORTEST, _LONGEST = 0.1, 7200.0
+_FIRST_SPREAD = 0.15
+_LEAST_SPREAD, _MOST_SPREAD = 0.003, 1.0
+_LEVEL_VARIANCE, _FEATURE_VARIANCE, _KIND_VARIANCE = 0.5, 0.12, 0.02
+_LEAST_SCORE, _MOST_SCORE = -3.0, 3.0
+_LEAST_INFORMATION = 0.1
+_SPREAD_GAIN, _BIAS_GAIN = 0.03, 0.05
+# What time adds to a variance, as a share of the spread: without it nothing new would be learnt.
+_LEVEL_NOISE, _BIASED_NOISE, _USUAL_BIAS, _EFFECT_NOISE = 1e-4, 0.2, 0.5, 5e-5
+
+
+class _Effect:
+    """One term of ln scale: what is believed, and with which variance."""
+
+    __slots__ = ("mean", "most", "variance")
+
+    def __init__(self, mean: float, variance: float) -> None:
+        self.mean = mean
+        self.variance = self.most = variance
+
+
+class Law:
+    """How long tasks of each kind take, from the moment at which a clock starts for them.
+
+    Args:
+        rng: where within an interval a task ended is drawn, since only its ends are known.
+
+    Attributes:
+        table: the chance, the same for all kinds.
+    """
+
+    def __init__(self, rng: Random) -> None:
+        self.table = LifeTable()
+        self._rng = rng
+        self._spread = _FIRST_SPREAD  # the variance of ln(duration / scale)
+        self._bias = self._error = 0.0
+        self._level = _Effect(_USUAL, _LEVEL_VARIANCE)
+        self._features: dict[tuple[int, object], _Effect] = {}
+        self._effects: dict[Kind, tuple[_Effect, ...]] = {}
+
+    def scale(self, kind: Kind) -> float:
+        """Return the duration, in seconds, about which those of a kind lie."""
+        return min(max(math.exp(self._mean(self._of(kind))), _SHORTEST), _LONGEST)
+
+    def survived(self, kind: Kind, since: float, until: float) -> None:
+        """Learn that a task was alive at one age, and still is at another."""
+        if until <= since:
+            return
+        effects = self._of(kind)
+        mean, root = self._mean(effects), math.sqrt(self._spread)
+        early, late = _log(since) - mean, _log(until) - mean
+        score, information = _tail(late / root)
+        before, known = _tail(early / root)
+        self._move(effects, score - before, max(0.0, information - known))
+        self.table.survived(place(early), place(late))
+
+    def ended(self, kind: Kind, since: float, until: float, *, exact: bool = False) -> None:
+        """Learn that a task was alive at one age and had ended at another.
+
+        With `exact` it ended just then; otherwise somewhere between.
+        """
+        effects = self._of(kind)
+        mean, root = self._mean(effects), math.sqrt(self._spread)
+        early, late = _log(since) - mean, _log(until) - mean
+        start, end = place(early), place(late)
+        if exact:
+            at, score, information = end, late / root, 1.0
+        else:
+            at = self.table.draw(start, end, self._rng.random())
+            score, information = _between(early / root, late / root)
+        self.table.ended(start, max(start, at))
+        before, known = _tail(early / root)
+        self._move(
+            effects, _bounded(score - before), max(_LEAST_INFORMATION, information - known)
+        )
+        self._follow(effects, _bounded(score), information)
+
+    def _of(self, kind: Kind) -> tuple[_Effect, ...]:
+        effects = self._effects.get(kind)
+        if effects is None:
+            named = self._features
+            for feature in enumerate(kind):
+                named.setdefault(feature, _Effect(0.0, _FEATURE_VARIANCE))
+            features = [named[feature] for feature in enumerate(kind)]
+            effects = (self._level, *features, _Effect(0.0, _KIND_VARIANCE))
+            self._effects[kind] = effects
+        return effects
+
+    def _mean(self, effects: tuple[_Effect, ...]) -> float:
+        mean = 0.0
+        for effect in effects:
+            mean += effect.mean
+        return mean
+
+    def _move(self, effects: tuple[_Effect, ...], score: float, information: float) -> None:
+        """One step of the filter: each effect takes its share, by its variance."""
+        spread = self._spread
+        total = 0.0
+        for effect in effects:
+            total += effect.variance
+        shrink = 1 / (spread + total * information)
+        shift = score * math.sqrt(spread) * shrink
+        for effect in effects:
+            variance = effect.variance
+            effect.mean += variance * shift
+            effect.variance = variance * (1 - variance * information * shrink)
+
+    def _follow(self, effects: tuple[_Effect, ...], score: float, information: float) -> None:
+        """Learn the spread from an error of ln scale, and open the gain where errors pile up.
+
+        The score is the error's mean in standard deviations, the information what its variance
+        lacks of one.
+        """
+        total = 0.0
+        for effect in effects:
+            total += effect.variance
+        error, spread = score * math.sqrt(self._spread), self._spread
+        excess = error * error - information * (spread + total)
+        spread = min(max(spread + _SPREAD_GAIN * excess, _LEAST_SPREAD), _MOST_SPREAD)
+        self._spread = spread
+        self._bias += _BIAS_GAIN * (error - self._bias)
+        self._error += _BIAS_GAIN * (abs(error) - self._error)
+        biased = abs(self._bias) / self._error if self._error else 0.0
+        noise = _LEVEL_NOISE + _BIASED_NOISE * max(0.0, biased - _USUAL_BIAS)
+        for effect in effects:
+            effect.variance = min(effect.variance + spread * _EFFECT_NOISE, effect.most)
+        level = self._level
+        level.variance = min(level.variance + spread * noise, level.most)
+
+
+def _bounded(score: float) -> float:
+    return min(max(score, _LEAST_SCORE), _MOST_SCORE)
+
+
+def _log(age: float) -> float:
+    return math.log(age) if age > _NOTHING else _LOG_NOTHING
+
+
+_NOTHING = 1e-4
+_LOG_NOTHING = math.log(_NOTHING)
+_FAR = 8.0
+_NARROW = 0.1
+_DENSITY, _HALF = math.sqrt(2 / math.pi), math.sqrt(0.5)
+
+
+def _tail(z: float) -> tuple[float, float]:
+    """Return what survival to z teaches, by the normal law: score and information.
+
+    They are the law's hazard and its slope.
+    """
+    if z > _FAR:  # both by their asymptote; the complement underflows further out
+        return z + 1 / z, 1.0
+    if z < -_FAR:
+        return 0.0, 0.0
+    hazard = _DENSITY * math.exp(-0.5 * z * z) / math.erfc(z * _HALF)
+    return hazard, hazard * (hazard - z)
+
+
+def _between(a: float, b: float) -> tuple[float, float]:
+    """Return what an end between a and b teaches, by the normal law: score and information."""
+    if a + b < 0:
+        score, information = _between(-b, -a)
+        return -score, information
+    if b - a < _NARROW:
+        return (a + b) / 2, 1.0
+    if a > _FAR:
+        return _tail(a)
+    share = (math.erfc(a * _HALF) - math.erfc(b * _HALF)) / _DENSITY
+    left, right = math.exp(-0.5 * a * a) / share, math.exp(-0.5 * b * b) / share
+    score = left - right
+    return score, score * score - a * left + b * right
