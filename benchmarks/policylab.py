@@ -1,4 +1,8 @@
-"""The policies in the interface of the policy lab, which grades them."""
+"""Our policies in the interface of the policy lab, which grades them.
+
+The lab names its tasks and calls each method in the order of its virtual time; a task has no
+deadline there.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +14,29 @@ from fluxflex import AdaptiveConcurrency, AdaptivePolling
 from fluxflex._core.durations import kind_of
 from fluxflex._core.scheduler import Scheduler
 
-# -- the poller ----------------------------------------------------------------------------------
 
+class Poller:
+    """The scheduler of looks as a session has it by default."""
 
-class Poller(Scheduler):
-    """The session's scheduler of looks, with its defaults, where no task has a deadline."""
+    def __init__(self, rng: Random) -> None:
+        self._scheduler = scheduler = Scheduler(AdaptivePolling(), 100, rng)
+        self.next_due, self.take = scheduler.next_due, scheduler.take
+        self.pending, self.throttled = scheduler.pending, scheduler.throttled
 
-    def add(  # type: ignore[override]  # a simulator's tasks have no deadline
-        self, key: int, kind: tuple[str, int, int], now: float, webhook: bool = False
+    def add(
+        self, task: int, key: tuple[str, int | None, int], now: float, webhook: int = 0
     ) -> None:
-        super().add(key, kind_of(*kind), now, math.inf, webhook=webhook)
+        """Begin to look at a task; the key is its quality, steps and references."""
+        self._scheduler.add(task, kind_of(*key), now, math.inf, webhook=bool(webhook))
 
-    def done(  # type: ignore[override]
-        self, key: int, now: float, sent: float | None = None, via: str = "poll"
-    ) -> None:
-        super().done(key, now, sent if via == "poll" else None)
+    def done(self, task: int, now: float, sent: float | None = None, via: str = "poll") -> None:
+        """Note that a task ended."""
+        self._scheduler.done(task, now, sent if via == "poll" else None)
 
 
 def poller(rng: Random) -> Poller:
-    """Return the default policy as a session makes it."""
-    return Poller(AdaptivePolling(), 100, rng)
-
-
-# -- the limiter ---------------------------------------------------------------------------------
+    """Return a fresh scheduler of looks."""
+    return Poller(rng)
 
 
 def limiter(rng: Random, ceiling: int) -> LabLimiter:

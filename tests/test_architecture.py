@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[1] / "fluxflex"
 # From the ground up. What stands on one floor does not know its neighbours.
 FLOORS: list[set[str]] = [
     {"_core", "_aio", "errors", "_core.jsonlib", "_core.window"},
-    {"_core.request", "_core.schedule", "_core.limits"},
-    {"_core.lifecycle"},
-    {"_core.exchange", "_core.budget", "_core.scheduler"},
-    {"_core.retry", "_core.refusals", "_core.registry", "_core.till"},
+    {"_core.request", "_core.durations", "_core.order", "_core.gate", "_core.limits"},
+    {"_core.lifecycle", "_core.schedule"},
+    {"_core.exchange", "_core.budget", "_core.plan"},
+    {"_core.retry", "_core.refusals", "_core.registry", "_core.till", "_core.scheduler"},
     {"_core.encode", "_core.decode"},
     # Pure below: no loop, no clock, no I/O, no logging.
     {"_aio.transport", "_aio.limiter", "_aio.reports", "_aio.tally", "_aio.crew"},

@@ -16,7 +16,7 @@ from fluxflex._aio.crew import Crew
 from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.images import Downloads
 from fluxflex._aio.journal import Journal
-from fluxflex._aio.poller import Forgiving, Poller, said
+from fluxflex._aio.poller import Poller, guarded, said
 from fluxflex._aio.reports import Statistics
 from fluxflex._aio.sender import Sender
 from fluxflex._aio.settings import Settings
@@ -63,7 +63,7 @@ class Engine:
             launch=self.crew.launch,
         )
         self.poller = self.tasks.watch = Poller(
-            scheduler=Scheduler(Forgiving(settings.poll), settings.poll_rate),
+            scheduler=Scheduler(guarded(settings.poll), settings.poll_rate, rng),
             sender=self.sender,
             call=self._status_call,
             record=self.tasks.registry.get,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from fluxflex._aio.sender import Got, Sender
 from fluxflex._core import decode, refusals
+from fluxflex._core.durations import Kind, kind_of
 from fluxflex._core.exchange import Answer, Call
 from fluxflex._core.lifecycle import (
     Abandoned,
@@ -21,8 +22,9 @@ from fluxflex._core.lifecycle import (
     TaskRecord,
     TimedOut,
 )
+from fluxflex._core.request import GenerateRequest
 from fluxflex._core.retry import Reach, reach
-from fluxflex._core.schedule import AdaptivePolling, PollPolicy
+from fluxflex._core.schedule import AdaptivePolling, FixedPolling, PollPolicy
 from fluxflex._core.scheduler import PollScheduler
 from fluxflex.errors import TaskTimeoutError
 
@@ -51,6 +53,11 @@ class Forgiving:
                 log.exception("the poll policy raised; tasks are looked at as usual")
             self._said = True
             return self._usual.gap(age)
+
+
+def guarded(policy: PollPolicy) -> PollPolicy:
+    """Return a policy that cannot raise: ours as it is, one of the user's own with a guard."""
+    return policy if isinstance(policy, AdaptivePolling | FixedPolling) else Forgiving(policy)
 
 
 class Poller:
@@ -89,14 +96,25 @@ class Poller:
         self._tick = time.get_clock_info("monotonic").resolution
         self.polls = 0
 
-    def follow(self, key: Key, deadline: float) -> None:
-        """Begin to look at a task."""
-        self._scheduler.add(key, self._clock(), deadline)
+    def follow(self, key: Key, deadline: float, *, fresh: bool) -> None:
+        """Begin to look at a task; a fresh one was accepted just now."""
+        record = self._record(key)
+        kind = None if record is None or not fresh else _kind(record.request)
+        self._scheduler.add(key, kind, self._clock(), deadline)
         self._wake.set()
 
+    def ended(self, key: Key) -> None:
+        """Look no more at a task that the provider says is over, and learn how long it took.
+
+        What a look told is entered before by the look itself; so a callback told this.
+        """
+        self._scheduler.done(key, self._clock())
+        self._missing.pop(key, None)
+        self._wake.set()  # another task's turn may have come
+
     def forget(self, key: Key) -> None:
-        """Look at a task no more."""
-        self._scheduler.done(key)
+        """Look at a task no more, and learn nothing from it."""
+        self._scheduler.forget(key, self._clock())
         self._missing.pop(key, None)
 
     async def run(self) -> None:
@@ -139,27 +157,32 @@ class Poller:
             self.forget(key)
             return
         self.polls += 1
+        sent = self._clock()
         got = await self._sender.once(self._call(record.task_id), decode.read_status)
         known = self._record(key)
         if known is not None and not known.state.over:
-            self._learn(known, got)
+            self._learn(known, got, sent)
 
-    def _learn(self, record: TaskRecord, got: Got) -> None:
+    def _learn(self, record: TaskRecord, got: Got, sent: float) -> None:
         """Enter what a look brought; whatever is not the provider's own word is no news."""
         now = self._clock()
         where = reach(got)
         if where is not Reach.REFUSED:
             self._missing.pop(record.key, None)
         event = said(record.task_id, got)
+        if isinstance(event, Completed | Failed):
+            self._scheduler.done(record.key, now, sent)
+            self._tell(record.key, event)
+            return
         if event is not None:
             self._tell(record.key, event)
-            up = self._scheduler.pending(record.key, now, usable=True)
+            up = self._scheduler.pending(record.key, now, sent)
         elif isinstance(got, Answer) and where is Reach.REFUSED:
             up = self._refused(record, got, now)
         elif isinstance(got, Answer) and where is Reach.THROTTLED:
             up = self._scheduler.throttled(record.key, now, got.retry_after)
         else:
-            up = self._scheduler.pending(record.key, now, usable=False)
+            up = self._scheduler.pending(record.key, now, None)
         if up and record.task_id is not None:
             seconds = now - (record.accepted or record.created)
             error = TaskTimeoutError(task_id=record.task_id, seconds=round(seconds, 3))
@@ -173,12 +196,19 @@ class Poller:
         # Only what we submitted ourselves can be too new for the provider to know.
         young = record.attempts > 0 and now - (record.accepted or record.created) < _YOUNG
         if answer.status == _NOT_FOUND and (missing < _MOST_MISSING or young):
-            return self._scheduler.pending(record.key, now, usable=False)
+            return self._scheduler.pending(record.key, now, None)
         error = refusals.refusal(answer, task_id=record.task_id)
         if not record.attempts:
             error.charged = "unknown"  # it was submitted elsewhere, if at all
         self._tell(record.key, Abandoned(error))
         return False
+
+
+def _kind(request: GenerateRequest | None) -> Kind | None:
+    """Return what the duration of a task depends on."""
+    if request is None:
+        return None
+    return kind_of(request.quality, request.steps, len(request.image_urls))
 
 
 def said(task_id: str | None, got: Got) -> TaskEvent | None:

@@ -26,6 +26,8 @@ from fluxflex._core.lifecycle import (
     Accepted,
     Attached,
     Change,
+    Completed,
+    Failed,
     Key,
     TaskEvent,
     TaskRecord,
@@ -45,8 +47,12 @@ _NOT_NOTED = "The task is followed; keep its id, since the journal could not tak
 class Watch(Protocol):
     """Who looks how tasks stand at the provider."""
 
-    def follow(self, key: Key, deadline: float) -> None:
-        """Look at a task until it is forgotten."""
+    def follow(self, key: Key, deadline: float, *, fresh: bool) -> None:
+        """Look at a task until it is over or forgotten; a fresh one was accepted just now."""
+        ...
+
+    def ended(self, key: Key) -> None:
+        """Look no more at a task that the provider says is over."""
         ...
 
     def forget(self, key: Key) -> None:
@@ -180,7 +186,7 @@ class Tasks:
         self.tally.resumed()
         self.remembered.pop(str(record.task_id), None)
         self.till.recall(record.key, counted)
-        self.watch.follow(record.key, self._now() + timeouts.task)
+        self.watch.follow(record.key, self._now() + timeouts.task, fresh=False)
         return handle
 
     def withdraw(self, key: Key) -> None:
@@ -223,9 +229,11 @@ class Tasks:
                 self._handles[key] = handle
         if isinstance(event, Accepted | Attached):
             patience = self.settings.timeouts.task if handle is None else handle.timeout
-            self.watch.follow(key, self._now() + patience)
+            fresh = isinstance(event, Accepted) and change.before.state is not TaskState.UNCERTAIN
+            self.watch.follow(key, self._now() + patience, fresh=fresh)
         if change.ends:
-            self.watch.forget(key)
+            over = self.watch.ended if isinstance(event, Completed | Failed) else self.watch.forget
+            over(key)
             self.slots.release()
             if handle is not None:
                 self._ended[key] = handle

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,7 +42,11 @@ _FINEST, _GROWTH = 0.3, 0.1
 # The edges of the cells in ln(age / scale): from a twentieth of the scale to twenty times it,
 # finest about the scale itself.
 EDGES = [_FINEST * math.sinh(_GROWTH * (edge - _MIDDLE)) for edge in range(CELLS + 1)]
-_LEAST_HAZARD = 0.01  # per unit of ln(age): nothing is ever impossible
+# Per unit of ln(age), before and after the scale: nothing is ever impossible. Doubt about young
+# tasks costs looks in vain; too little doubt about old ones would cost long waits.
+_LEAST_EARLY, _LEAST_LATE = 0.005, 0.1
+_LEAST = [(_LEAST_EARLY if a < 0 else _LEAST_LATE) * (b - a) for a, b in pairwise(EDGES)]
+_ROUNDING = 1e-9
 _PRIOR_TASKS = 8
 _MEMORY = 300  # tasks; those before count e times less
 # Counts are turned into hazards again once so much more is known: it takes some 20 µs.
@@ -52,7 +56,7 @@ _NEWS = 1 / 16
 def place(log_age: float) -> float:
     """Return where on the cells, 0 to 60, an age lies, given as ln(age / scale)."""
     at = _MIDDLE + math.asinh(log_age / _FINEST) / _GROWTH
-    return 0.0 if at < 0 else min(at, CELLS - 1e-9)
+    return 0.0 if at < 0 else min(at, CELLS - _ROUNDING)
 
 
 def _prior_survival(log_age: float) -> float:
@@ -72,8 +76,8 @@ class LifeTable:
 
     def __init__(self) -> None:
         alive = [_prior_survival(edge) for edge in EDGES]
-        self._events = [_PRIOR_TASKS * (a - b) for a, b in zip(alive, alive[1:], strict=False)]
-        exposed = [_PRIOR_TASKS * (a + b) / 2 for a, b in zip(alive, alive[1:], strict=False)]
+        self._events = [_PRIOR_TASKS * (a - b) for a, b in pairwise(alive)]
+        exposed = [_PRIOR_TASKS * (a + b) / 2 for a, b in pairwise(alive)]
         # As differences from cell to cell: a task that lived through forty takes four additions.
         self._steps = [b - a for a, b in zip([0.0, *exposed], [*exposed, 0.0], strict=True)]
         self._weight = 1.0  # of what is seen now; growing weights are the same as fading counts
@@ -127,11 +131,10 @@ class LifeTable:
         self._weight = 1.0
         self._steps = [step * share for step in self._steps]
         self._events = [event * share for event in self._events]
+        exposed = accumulate(self._steps)
         self.hazards = [
-            max(_LEAST_HAZARD * (right - left), ended / max(entered, ended, 1e-9))
-            for left, right, ended, entered in zip(
-                EDGES, EDGES[1:], self._events, accumulate(self._steps), strict=False
-            )
+            max(least, ended / max(entered, ended, _ROUNDING))
+            for least, ended, entered in zip(_LEAST, self._events, exposed, strict=False)
         ]
         self.passed = [0.0, *accumulate(self.hazards)]
         self.version += 1
@@ -212,9 +215,7 @@ class Law:
             score, information = _between(early / root, late / root)
         self.table.ended(start, max(start, at))
         before, known = _tail(early / root)
-        self._move(
-            effects, _bounded(score - before), max(_LEAST_INFORMATION, information - known)
-        )
+        self._move(effects, _bounded(score - before), max(_LEAST_INFORMATION, information - known))
         self._follow(effects, _bounded(score), information)
 
     def _of(self, kind: Kind) -> tuple[_Effect, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Protocol, final, runtime_checkable
 
 import attrs
@@ -51,7 +51,7 @@ SHORTEST_GAP, LONGEST_GAP = 0.25, 30.0
 # Seconds of lag that one look is worth: with few tasks in flight what counts is to be quick, with
 # many the looks add up.
 _LEAST_COST, _MOST_COST = 0.04, 0.2
-_FEW = 10
+_FEW = 12
 _USUAL_DURATION = 15.0
 
 
@@ -64,8 +64,8 @@ class AdaptivePolling:
 
     Args:
         lag_cost: the seconds of delay that one look is worth: higher is fewer looks and later
-            answers, both by its square root. By default 0.05 with up to ten tasks in flight,
-            rising to 0.25 with fifty.
+            answers, both by its square root. By default 0.04 with up to twelve tasks in
+            flight, rising to 0.2 with sixty.
     """
 
     lag_cost: float | None = attrs.field(
@@ -96,8 +96,8 @@ def clipped(gap: float) -> float:
 # With x = sqrt(age / scale) the density of looks is sqrt(2 scale / cost) x sqrt(h) dx, h now per
 # unit of ln(age): constant within a cell, so that its integral is a line from edge to edge.
 _ROOTS = [0.0, *(math.exp(edge / 2) for edge in EDGES)]
-_WIDTHS = [b - a for a, b in zip(_ROOTS, _ROOTS[1:], strict=False)]
-_CELL_WIDTHS = [b - a for a, b in zip(EDGES, EDGES[1:], strict=False)]
+_WIDTHS = [b - a for a, b in pairwise(_ROOTS)]
+_CELL_WIDTHS = [b - a for a, b in pairwise(EDGES)]
 
 
 class Schedule:

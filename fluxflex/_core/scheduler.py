@@ -156,18 +156,19 @@ class Scheduler:
         """
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self._admit(self._plan.ended(entry, now, sent), now)
+            self._admit(self._plan.ended(entry, now, sent))
 
     def forget(self, key: Key, now: float) -> None:
         """Forget a task of which nothing is to be learnt; unknown ones are ignored."""
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self._admit(self._plan.forget(entry, now), now)
+            self._admit(self._plan.forget(entry, now))
 
-    def _admit(self, entries: Sequence[Entry], now: float) -> None:
+    def _admit(self, entries: Sequence[Entry]) -> None:
         """Look from now on at tasks whose turn has come."""
         for entry in entries:
             if entry.slot:  # a look in the air brings its own next
+                # As if planned when it was last known to run: it may well be due already.
                 self._push(entry, self._plan.due(entry, max(entry.alive, entry.since)))
         self._tidy()
 

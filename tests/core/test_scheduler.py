@@ -5,17 +5,20 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable
+from random import Random
 
 import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fluxflex._core.gate import RateGate
 from fluxflex._core.lifecycle import Key
 from fluxflex._core.schedule import FixedPolling
-from fluxflex._core.scheduler import PollScheduler, RateGate, Scheduler
+from fluxflex._core.scheduler import PollScheduler, Scheduler
 
 FOREVER = math.inf
+KIND = ("1K", 0, 0)
 Look = tuple[float, Key]
 
 
@@ -45,7 +48,7 @@ def drive(
 
 def still_running(scheduler: Scheduler) -> Callable[[Key, float], object]:
     """Return the answer that tells the scheduler that a task runs on."""
-    return lambda key, now: scheduler.pending(key, now, usable=True)
+    return lambda key, now: scheduler.pending(key, now, now)
 
 
 def most_in_a_second(times: list[float]) -> int:
@@ -67,7 +70,7 @@ def test_never_faster_than_the_rate(
     rate: float, gap: float, adds: list[tuple[float, int, bool]]
 ) -> None:
     """However tasks come and go, no second has more than 1.2 times the rate, or one at least."""
-    scheduler = Scheduler(FixedPolling(gap), rate)
+    scheduler = Scheduler(FixedPolling(gap), rate, Random(1))
     looks: list[Look] = []
     now, key = 0.0, 0
     for wait, many, stay in adds:
@@ -76,19 +79,19 @@ def test_never_faster_than_the_rate(
         assert scheduler.take(now) is None
         for _ in range(many):
             key += 1
-            scheduler.add(key, now, now + (FOREVER if stay else gap / 2))
+            scheduler.add(key, KIND, now, now + (FOREVER if stay else gap / 2))
     looks += drive(scheduler, now + 3, still_running(scheduler))
     assert most_in_a_second([time for time, _ in looks]) <= max(math.ceil(rate), 1.2 * rate)
 
 
 def test_a_far_look_does_not_starve_the_near_ones() -> None:
     """Asking when the next look is due uses up no time: tasks that come meanwhile get the rate."""
-    scheduler = Scheduler(FixedPolling(60), 10)
-    scheduler.add(0, 0.0, FOREVER)
+    scheduler = Scheduler(FixedPolling(60), 10, Random(1))
+    scheduler.add(0, KIND, 0.0, FOREVER)
     assert scheduler.next_due() == 60.0
     for key in range(1, 101):
-        scheduler.add(key, 0.0, 0.5)
-    looks = drive(scheduler, 30.0, lambda key, _: scheduler.done(key))
+        scheduler.add(key, KIND, 0.0, 0.5)
+    looks = drive(scheduler, 30.0, scheduler.forget)
     assert len(looks) == 100
     assert round(looks[-1][0], 6) == 0.5 + 98 / 10  # a burst of two, then ten a second
 
@@ -117,10 +120,10 @@ def test_the_gate_opens_when_it_says(rate: float, start: float) -> None:
 
 def test_no_rate_is_no_limit() -> None:
     """With `None` everything that is due is given at once."""
-    scheduler = Scheduler(FixedPolling(1), None)
+    scheduler = Scheduler(FixedPolling(1), None, Random(1))
     for key in range(1000):
-        scheduler.add(key, 0.0, FOREVER)
-    looks = drive(scheduler, 1.0, lambda key, _: scheduler.done(key))
+        scheduler.add(key, KIND, 0.0, FOREVER)
+    looks = drive(scheduler, 1.0, scheduler.forget)
     assert [time for time, _ in looks] == [1.0] * 1000
 
 
@@ -130,9 +133,9 @@ def test_no_rate_is_no_limit() -> None:
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=50))
 def test_earliest_due_first(accepted: list[float]) -> None:
     """Tasks are given in the order in which they are due, first come first where that is equal."""
-    scheduler = Scheduler(FixedPolling(1), None)
+    scheduler = Scheduler(FixedPolling(1), None, Random(1))
     for key, now in enumerate(accepted):
-        scheduler.add(key, now, FOREVER)
+        scheduler.add(key, KIND, now, FOREVER)
     order = []
     while (key_ := scheduler.take(1000.0)) is not None:
         order.append(key_)
@@ -141,24 +144,24 @@ def test_earliest_due_first(accepted: list[float]) -> None:
 
 def test_nothing_is_given_before_it_is_due() -> None:
     """`take` gives nothing early, nothing twice, and nothing where there is nothing."""
-    scheduler = Scheduler(FixedPolling(1), None)
+    scheduler = Scheduler(FixedPolling(1), None, Random(1))
     assert scheduler.next_due() == math.inf
     assert scheduler.take(0.0) is None
-    scheduler.add(1, 0.0, FOREVER)
+    scheduler.add(1, KIND, 0.0, FOREVER)
     assert scheduler.next_due() == 1.0
     assert scheduler.take(0.999) is None
     assert scheduler.take(1.0) == 1
     assert scheduler.take(1.0) is None
     assert scheduler.next_due() == math.inf
-    assert scheduler.pending(1, 1.5, usable=True) is False
+    assert scheduler.pending(1, 1.5, 1.5) is False
     assert scheduler.next_due() == 2.5
 
 
 def test_next_due_is_never_in_the_past() -> None:
     """What is overdue is due now, at the latest time that was asked about."""
-    scheduler = Scheduler(FixedPolling(1), None)
+    scheduler = Scheduler(FixedPolling(1), None, Random(1))
     assert scheduler.take(7.0) is None
-    scheduler.add(1, 0.0, FOREVER)
+    scheduler.add(1, KIND, 0.0, FOREVER)
     assert scheduler.next_due() == 7.0
 
 
@@ -175,71 +178,71 @@ def test_no_task_times_out_without_a_look_after_its_deadline(
     gap: float, patience: float, replies: list[tuple[float, bool]]
 ) -> None:
     """Time is up only by a look that began at the deadline or later, however slow replies are."""
-    scheduler = Scheduler(FixedPolling(gap), None)
-    scheduler.add(1, 0.0, patience)
+    scheduler = Scheduler(FixedPolling(gap), None, Random(1))
+    scheduler.add(1, KIND, 0.0, patience)
     began, up, turn = 0.0, False, 0
     while not up:
         began = scheduler.next_due()
         assert scheduler.take(began) == 1
         slow, usable = replies[min(turn, len(replies) - 1)]
-        up = scheduler.pending(1, began + slow, usable=usable)
+        up = scheduler.pending(1, began + slow, began if usable else None)
         turn += 1
     assert began >= patience
 
 
 def test_the_look_at_the_deadline_is_not_late() -> None:
     """A look is due at the deadline itself, even where the gap would pass over it."""
-    scheduler = Scheduler(FixedPolling(40), None)
-    scheduler.add(1, 0.0, 60.0)
+    scheduler = Scheduler(FixedPolling(40), None, Random(1))
+    scheduler.add(1, KIND, 0.0, 60.0)
     looks = drive(scheduler, 50.0, still_running(scheduler))
     assert looks == [(40.0, 1)]
     assert scheduler.next_due() == 60.0
     assert scheduler.take(60.0) == 1
-    assert scheduler.pending(1, 60.1, usable=True) is True
+    assert scheduler.pending(1, 60.1, 60.1) is True
 
 
 def test_a_look_that_began_before_the_deadline_does_not_count() -> None:
     """A reply that comes after the deadline, to a look from before it, asks for another look."""
-    scheduler = Scheduler(FixedPolling(9.9), None)
-    scheduler.add(1, 0.0, 10.0)
+    scheduler = Scheduler(FixedPolling(9.9), None, Random(1))
+    scheduler.add(1, KIND, 0.0, 10.0)
     assert scheduler.take(9.9) == 1
-    assert scheduler.pending(1, 15.0, usable=True) is False
+    assert scheduler.pending(1, 15.0, 15.0) is False
     assert scheduler.take(15.0) == 1
-    assert scheduler.pending(1, 15.1, usable=True) is True
+    assert scheduler.pending(1, 15.1, 15.1) is True
 
 
 def test_after_the_deadline_unusable_looks_are_repeated() -> None:
     """Time is up after five looks a second apart without a usable answer; none before counts."""
-    scheduler = Scheduler(FixedPolling(1), None)
-    scheduler.add(1, 0.0, 4.0)
+    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler.add(1, KIND, 0.0, 4.0)
     verdicts: list[bool] = []
     looks = drive(
         scheduler,
         7.0,
-        lambda key, now: verdicts.append(scheduler.pending(key, now, usable=False)),
+        lambda key, now: verdicts.append(scheduler.pending(key, now, None)),
     )
     assert [time for time, _ in looks] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
     assert verdicts == [False] * 7
     assert scheduler.take(8.0) == 1
-    assert scheduler.pending(1, 8.0, usable=False) is True
+    assert scheduler.pending(1, 8.0, None) is True
 
 
 def test_a_usable_look_after_the_deadline_ends_it() -> None:
     """The first usable look after the deadline that finds the task running says: time is up."""
-    scheduler = Scheduler(FixedPolling(1), None)
-    scheduler.add(1, 0.0, 1.0)
+    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler.add(1, KIND, 0.0, 1.0)
     assert scheduler.take(1.0) == 1
-    assert scheduler.pending(1, 1.0, usable=False) is False
+    assert scheduler.pending(1, 1.0, None) is False
     assert scheduler.take(2.0) == 1
-    assert scheduler.pending(1, 2.0, usable=True) is True
+    assert scheduler.pending(1, 2.0, 2.0) is True
 
 
 def test_a_deadline_that_has_passed_is_due_at_once() -> None:
     """A task that is added late gets its look without any gap."""
-    scheduler = Scheduler(FixedPolling(30), None)
-    scheduler.add(1, 10.0, 5.0)
+    scheduler = Scheduler(FixedPolling(30), None, Random(1))
+    scheduler.add(1, KIND, 10.0, 5.0)
     assert scheduler.take(10.0) == 1
-    assert scheduler.pending(1, 10.0, usable=True) is True
+    assert scheduler.pending(1, 10.0, 10.0) is True
 
 
 # -- no news ---------------------------------------------------------------------------------
@@ -258,33 +261,33 @@ def gaps_of(scheduler: Scheduler, count: int, note: Callable[[float], object]) -
 
 def test_the_gap_doubles_while_there_is_no_news() -> None:
     """After five looks in a row without a usable answer the gap doubles, up to 30 seconds."""
-    scheduler = Scheduler(FixedPolling(1), None)
-    scheduler.add(1, 0.0, FOREVER)
-    gaps = gaps_of(scheduler, 12, lambda now: scheduler.pending(1, now, usable=False))
+    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler.add(1, KIND, 0.0, FOREVER)
+    gaps = gaps_of(scheduler, 12, lambda now: scheduler.pending(1, now, None))
     assert gaps == [1, 1, 1, 1, 1, 2, 4, 8, 16, 30, 30, 30]
-    assert gaps_of(scheduler, 1, lambda now: scheduler.pending(1, now, usable=True)) == [1]
+    assert gaps_of(scheduler, 1, lambda now: scheduler.pending(1, now, now)) == [1]
 
 
 def test_a_long_gap_is_not_cut_by_the_longest() -> None:
     """Where the policy's own gap is longer than 30 seconds it stays."""
-    scheduler = Scheduler(FixedPolling(60), None)
-    scheduler.add(1, 0.0, FOREVER)
-    assert gaps_of(scheduler, 8, lambda now: scheduler.pending(1, now, usable=False)) == [60] * 8
+    scheduler = Scheduler(FixedPolling(60), None, Random(1))
+    scheduler.add(1, KIND, 0.0, FOREVER)
+    assert gaps_of(scheduler, 8, lambda now: scheduler.pending(1, now, None)) == [60] * 8
 
 
 def test_a_day_without_news_overflows_nothing() -> None:
     """Thousands of looks in a row without an answer are borne: the gap stays the longest."""
-    scheduler = Scheduler(FixedPolling(1), None)
-    scheduler.add(1, 0.0, FOREVER)
-    gaps = gaps_of(scheduler, 3000, lambda now: scheduler.pending(1, now, usable=False))
+    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler.add(1, KIND, 0.0, FOREVER)
+    gaps = gaps_of(scheduler, 3000, lambda now: scheduler.pending(1, now, None))
     assert gaps[-1] == 30
 
 
 def test_a_429_with_retry_after_holds_for_all() -> None:
     """Nothing is looked at before the time the provider names, then all of it in order."""
-    scheduler = Scheduler(FixedPolling(1), None)
+    scheduler = Scheduler(FixedPolling(1), None, Random(1))
     for key in (1, 2, 3):
-        scheduler.add(key, 0.0, FOREVER)
+        scheduler.add(key, KIND, 0.0, FOREVER)
     assert scheduler.take(1.0) == 1
     assert scheduler.throttled(1, 1.0, 7.0) is False
     assert scheduler.next_due() == 8.0
@@ -294,9 +297,9 @@ def test_a_429_with_retry_after_holds_for_all() -> None:
 
 def test_a_shorter_retry_after_does_not_cut_a_longer_one() -> None:
     """Of two pauses the later end holds."""
-    scheduler = Scheduler(FixedPolling(1), None)
-    scheduler.add(1, 0.0, FOREVER)
-    scheduler.add(2, 0.0, FOREVER)
+    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler.add(1, KIND, 0.0, FOREVER)
+    scheduler.add(2, KIND, 0.0, FOREVER)
     assert scheduler.take(1.0) == 1
     assert scheduler.take(1.0) == 2
     scheduler.throttled(1, 1.0, 7.0)
@@ -306,9 +309,9 @@ def test_a_shorter_retry_after_does_not_cut_a_longer_one() -> None:
 
 def test_a_429_without_retry_after_holds_for_one() -> None:
     """Without a time only the task that was turned away waits, for a second at least."""
-    scheduler = Scheduler(FixedPolling(0.5), None)
-    scheduler.add(1, 0.0, FOREVER)
-    scheduler.add(2, 0.0, FOREVER)
+    scheduler = Scheduler(FixedPolling(0.5), None, Random(1))
+    scheduler.add(1, KIND, 0.0, FOREVER)
+    scheduler.add(2, KIND, 0.0, FOREVER)
     assert scheduler.take(0.5) == 1
     assert scheduler.throttled(1, 0.5, None) is False
     assert scheduler.take(0.5) == 2
@@ -317,16 +320,16 @@ def test_a_429_without_retry_after_holds_for_one() -> None:
 
 def test_many_a_429_makes_the_gap_double_too() -> None:
     """Being turned away again and again is no news: the pause grows as with any other."""
-    scheduler = Scheduler(FixedPolling(0.5), None)
-    scheduler.add(1, 0.0, FOREVER)
+    scheduler = Scheduler(FixedPolling(0.5), None, Random(1))
+    scheduler.add(1, KIND, 0.0, FOREVER)
     gaps = gaps_of(scheduler, 11, lambda now: scheduler.throttled(1, now, None))
     assert gaps == [1, 1, 1, 1, 1, 1, 2, 4, 8, 16, 30]
 
 
 def test_turned_away_after_the_deadline_time_is_up_at_last() -> None:
     """A 429 after the deadline is repeated like any other unusable look, and not for ever."""
-    scheduler = Scheduler(FixedPolling(1), None)
-    scheduler.add(1, 0.0, 1.0)
+    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler.add(1, KIND, 0.0, 1.0)
     verdicts: list[bool] = []
     looks = drive(
         scheduler, 5.0, lambda key, now: verdicts.append(scheduler.throttled(key, now, None))
@@ -340,15 +343,15 @@ def test_turned_away_after_the_deadline_time_is_up_at_last() -> None:
 
 def test_done_forgets() -> None:
     """A task that is done is never given again, and nothing noted about it brings it back."""
-    scheduler = Scheduler(FixedPolling(1), None)
-    scheduler.add(1, 0.0, FOREVER)
-    scheduler.add(2, 0.5, FOREVER)
+    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler.add(1, KIND, 0.0, FOREVER)
+    scheduler.add(2, KIND, 0.5, FOREVER)
     assert len(scheduler) == 2
-    scheduler.done(1)
-    scheduler.done(1)
-    scheduler.done(99)
+    scheduler.forget(1, 1.0)
+    scheduler.forget(1, 1.0)
+    scheduler.forget(99, 1.0)
     assert len(scheduler) == 1
-    assert scheduler.pending(1, 1.0, usable=True) is False
+    assert scheduler.pending(1, 1.0, 1.0) is False
     assert scheduler.throttled(1, 1.0, None) is False
     assert scheduler.throttled(99, 1.0, 0.0) is False
     assert scheduler.next_due() == 1.5
@@ -358,25 +361,25 @@ def test_done_forgets() -> None:
 
 def test_added_again_a_task_starts_anew() -> None:
     """A task that is added while it is looked at has one look, by the new clock and deadline."""
-    scheduler = Scheduler(FixedPolling(1), None)
-    scheduler.add(1, 0.0, 2.0)
-    scheduler.add(1, 5.0, 50.0)
+    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler.add(1, KIND, 0.0, 2.0)
+    scheduler.add(1, KIND, 5.0, 50.0)
     assert len(scheduler) == 1
     assert scheduler.next_due() == 6.0
     assert scheduler.take(6.0) == 1
-    assert scheduler.pending(1, 6.0, usable=True) is False
+    assert scheduler.pending(1, 6.0, 6.0) is False
     assert scheduler.next_due() == 7.0
 
 
 @pytest.mark.parametrize("live", [0, 1, 100])
 def test_the_heap_follows_what_is_in_flight(live: int) -> None:
     """Tasks that callbacks end long before their look leave nothing behind, the others stay."""
-    scheduler = Scheduler(FixedPolling(3600), None)
+    scheduler = Scheduler(FixedPolling(3600), None, Random(1))
     for key in range(live):
-        scheduler.add(key, float(key), FOREVER)
+        scheduler.add(key, KIND, float(key), FOREVER)
     for key in range(live, live + 20_000):
-        scheduler.add(key, 0.0, FOREVER)
-        scheduler.done(key)
+        scheduler.add(key, KIND, 0.0, FOREVER)
+        scheduler.forget(key, 1.0)
         assert len(scheduler._heap) <= 2 * live + 66
     order = [scheduler.take(1e6) for _ in range(live + 1)]
     assert order == [*range(live), None]
@@ -384,9 +387,9 @@ def test_the_heap_follows_what_is_in_flight(live: int) -> None:
 
 def test_the_heap_stays_small_when_one_task_is_added_for_ever() -> None:
     """Adding the same task again and again leaves no trail either."""
-    scheduler = Scheduler(FixedPolling(3600), None)
+    scheduler = Scheduler(FixedPolling(3600), None, Random(1))
     for turn in range(5000):
-        scheduler.add(1, float(turn), FOREVER)
+        scheduler.add(1, KIND, float(turn), FOREVER)
     assert len(scheduler._heap) <= 66
     assert scheduler.next_due() == 4999.0 + 3600.0
 
@@ -397,21 +400,21 @@ def test_the_heap_stays_small_when_one_task_is_added_for_ever() -> None:
 @pytest.mark.parametrize("gap", [0.0, -5.0, float("nan"), float("-inf")])
 def test_a_gap_that_is_none_means_at_once(gap: float) -> None:
     """A policy that names no time to wait makes a look due now: it disturbs no other task."""
-    scheduler = Scheduler(Given(gap), 10)
-    scheduler.add(1, 5.0, FOREVER)
-    scheduler.add(2, 4.0, FOREVER)
+    scheduler = Scheduler(Given(gap), 10, Random(1))
+    scheduler.add(1, KIND, 5.0, FOREVER)
+    scheduler.add(2, KIND, 4.0, FOREVER)
     assert scheduler.next_due() == 4.0
     assert scheduler.take(5.0) == 2
-    assert scheduler.pending(2, 5.0, usable=True) is False
+    assert scheduler.pending(2, 5.0, 5.0) is False
     assert scheduler.take(5.0) == 1
 
 
 def test_a_gap_without_end_leaves_the_deadline() -> None:
     """A policy that never looks is met by the deadline's look; without one there is none."""
-    scheduler = Scheduler(Given(math.inf), 10)
-    scheduler.add(1, 0.0, 600.0)
-    scheduler.add(2, 0.0, FOREVER)
-    assert drive(scheduler, 1e9, lambda key, _: scheduler.done(key)) == [(600.0, 1)]
+    scheduler = Scheduler(Given(math.inf), 10, Random(1))
+    scheduler.add(1, KIND, 0.0, 600.0)
+    scheduler.add(2, KIND, 0.0, FOREVER)
+    assert drive(scheduler, 1e9, scheduler.forget) == [(600.0, 1)]
     assert scheduler.next_due() == math.inf
-    scheduler.add(3, 1000.0, 1000.0)
+    scheduler.add(3, KIND, 1000.0, 1000.0)
     assert scheduler.take(1000.0) == 3
