@@ -38,7 +38,7 @@ from fluxflex._aio.pages import Pages
 from fluxflex._core.lifecycle import TaskState
 from fluxflex._core.limits import Timeouts
 from fluxflex._core.request import GenerateRequest
-from fluxflex.errors import ConfigurationError, FluxFlexError
+from fluxflex.errors import ConfigurationError, FluxFlexError, SessionClosedError
 
 
 class Batch:
@@ -69,7 +69,7 @@ class Batch:
         self._ordered = ordered
         self._ahead = engine.tasks.slots.ceiling * (2 if ordered else 1)
         self._outcomes = Outbox(ordered=ordered)
-        self._sending: dict[asyncio.Task[None], TaskHandle] = {}
+        self._sending: set[TaskHandle] = set()
         self._to_save: deque[tuple[Item, Outcome]] = deque()
         self._running = self._saving = self._read = self._ok = self._failed = 0
         self._reader: asyncio.Task[None] | None = None
@@ -100,8 +100,7 @@ class Batch:
             raise ConfigurationError("A batch is entered once", hint="Call `session.map` again.")
         self._engine.check_open()
         await self._pages.enter()
-        self._reader = self._engine.crew.read(self._read_all())
-        self._reader.add_done_callback(lambda _: self._moved.set())
+        self._reader = self._engine.crew.read(self._read_all(), lambda _: self._moved.set())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -229,9 +228,9 @@ class Batch:
     def _begin(self, entry: Item) -> None:
         """Send an item for which a slot is held."""
         handle = self._tasks.open(entry.asked, self._timeouts, entry.key)
-        task = self._engine.crew.work(self._send(entry, handle))
-        self._sending[task] = handle
-        task.add_done_callback(functools.partial(self._sent, entry))
+        self._sending.add(handle)
+        then = functools.partial(self._sent, entry, handle)
+        self._engine.launch(handle, self._timeouts, then)
 
     def _recall(self, entry: Item, known: JournalEntry) -> None:
         """Follow an item that the journal has as accepted, or tell how it ended."""
@@ -243,31 +242,21 @@ class Batch:
 
     # -- one item ----------------------------------------------------------------------------
 
-    async def _send(self, entry: Item, handle: TaskHandle) -> None:
-        try:
-            if self._stop is not None or self._left:
-                raise self._why_stopped()
-            await self._engine.send(handle, self._timeouts)
-        except asyncio.CancelledError:
-            # Swallowed: this task is the batch's own, and `_sent` takes a cancelled one for one
-            # that never began.
-            self._sent_or_refused(entry, handle, self._why_stopped())
-        except FluxFlexError as error:
-            self._sent_or_refused(entry, handle, error)
-        else:
+    def _sent(self, entry: Item, handle: TaskHandle, sending: asyncio.Task[None]) -> None:
+        """Follow an item that was sent, or give its outcome."""
+        self._sending.discard(handle)
+        self._leave_pages()
+        error = None if sending.cancelled() else sending.exception()
+        if handle.state is not TaskState.QUEUED:
             self._follow(entry, handle)
-
-    def _sent_or_refused(self, entry: Item, handle: TaskHandle, error: FluxFlexError) -> None:
-        if handle.state is TaskState.QUEUED:
+        elif error is None or (handle.final and isinstance(error, SessionClosedError)):
+            self._refused(entry, self._why_stopped())
+        elif isinstance(error, FluxFlexError):
             self._refused(entry, error)
         else:
-            self._follow(entry, handle)
-
-    def _sent(self, entry: Item, task: asyncio.Task[None]) -> None:
-        self._tasks.withdraw(self._sending.pop(task).key)
-        self._leave_pages()
-        if task.cancelled():
-            self._refused(entry, self._why_stopped())
+            self._running -= 1
+            self._source_error = error
+            self.stop()
 
     def _leave_pages(self) -> None:
         """Let the next pass begin, once nothing of this one is still being sent."""
@@ -307,8 +296,8 @@ class Batch:
 
     def _save(self, entry: Item, outcome: Outcome) -> None:
         self._saving += 1
-        task = self._engine.crew.work(saved_or_why(outcome.image, entry.place))
-        task.add_done_callback(functools.partial(self._saved, outcome))
+        work = saved_or_why(outcome.image, entry.place)
+        self._engine.crew.work(work, functools.partial(self._saved, outcome))
 
     def _saved(self, outcome: Outcome, task: asyncio.Task[Path | FluxFlexError]) -> None:
         self._saving -= 1
@@ -344,7 +333,5 @@ class Batch:
         self._drop_unsent()
 
     def _drop_unsent(self) -> None:
-        for task, handle in list(self._sending.items()):
-            handle.final = True  # what is in the air is not repeated when it is turned away
-            if handle.state is TaskState.QUEUED and task is not asyncio.current_task():
-                task.cancel()
+        for handle in tuple(self._sending):
+            self._engine.drop(handle)

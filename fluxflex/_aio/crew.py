@@ -12,13 +12,15 @@ T = TypeVar("T")
 class Crew:
     """Runs coroutines as tasks that outlive their callers.
 
+    `then` is called when one has ended, with its task.
+
     Args:
-        on_end: called when one of them has ended.
+        on_end: called after that, each time.
     """
 
     def __init__(self, on_end: Callable[[], None]) -> None:
         self._on_end = on_end
-        self._attempts: set[asyncio.Task[Any]] = set()
+        self._sending: set[asyncio.Task[Any]] = set()
         self._work: set[asyncio.Task[Any]] = set()
         self._reading: set[asyncio.Task[Any]] = set()
         self._dismissed = False
@@ -26,22 +28,28 @@ class Crew:
     @property
     def busy(self) -> bool:
         """Whether something runs that leaving the session waits for."""
-        return bool(self._attempts or self._work)
+        return bool(self._sending or self._work)
 
-    def launch(self, attempt: Coroutine[object, object, T]) -> asyncio.Task[T]:
-        """Run an attempt to submit; nothing stops it but its own time."""
-        return self._run(attempt, self._attempts)
+    def launch(
+        self, sending: Coroutine[object, object, T], then: Callable[[asyncio.Task[T]], object]
+    ) -> asyncio.Task[T]:
+        """Run a submit, which leaving waits for: what is in the air must tell its id."""
+        return self._run(sending, self._sending, then)
 
-    def work(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
+    def work(
+        self, work: Coroutine[object, object, T], then: Callable[[asyncio.Task[T]], object]
+    ) -> asyncio.Task[T]:
         """Run something that leaving waits for, and then cancels."""
-        task = self._run(work, self._work)
+        task = self._run(work, self._work, then)
         if self._dismissed:
             task.cancel()  # it would outlive the session
         return task
 
-    def read(self, reading: Coroutine[object, object, T]) -> asyncio.Task[T]:
+    def read(
+        self, reading: Coroutine[object, object, T], then: Callable[[asyncio.Task[T]], object]
+    ) -> asyncio.Task[T]:
         """Run the reading of a source; leaving does not wait for it."""
-        return self._run(reading, self._reading)
+        return self._run(reading, self._reading, then)
 
     def stop_reading(self) -> None:
         """Cancel the reading of all sources: what was not read would be a new submit."""
@@ -49,20 +57,27 @@ class Crew:
             reading.cancel()
 
     async def dismiss(self) -> None:
-        """Wait for the attempts, none of which takes long any more, and cancel the rest."""
+        """Wait for the submits, none of which takes long any more, and cancel the rest."""
         self._dismissed = True
-        if self._attempts:
-            await asyncio.wait(self._attempts)
+        if self._sending:
+            await asyncio.wait(self._sending)
         while others := self._reading | self._work:  # the end of one may begin another
             for task in others:
                 task.cancel()
             await asyncio.wait(others)
 
     def _run(
-        self, work: Coroutine[object, object, T], group: set[asyncio.Task[T]]
+        self,
+        work: Coroutine[object, object, T],
+        group: set[asyncio.Task[T]],
+        then: Callable[[asyncio.Task[T]], object],
     ) -> asyncio.Task[T]:
+        def ended(task: asyncio.Task[T]) -> None:
+            group.discard(task)
+            then(task)
+            self._on_end()
+
         task = asyncio.get_running_loop().create_task(work)
         group.add(task)
-        task.add_done_callback(group.discard)
-        task.add_done_callback(lambda _: self._on_end())
+        task.add_done_callback(ended)
         return task

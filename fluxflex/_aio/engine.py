@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 
 import anyio
 
@@ -32,6 +33,10 @@ from fluxflex.errors import ConfigurationError, SessionClosedError, SubmitUncert
 
 # How long a POST in the air may take to bring its task id when the session closes at once.
 LAST_REPLIES = 5.0
+
+
+def _nothing(_: object) -> None:
+    """Do nothing."""
 
 
 class Engine:
@@ -60,7 +65,6 @@ class Engine:
             policy=settings.retry,
             request=settings.timeouts.request,
             rng=rng,
-            launch=self.crew.launch,
         )
         self.poller = self.tasks.watch = Poller(
             scheduler=Scheduler(guarded(settings.poll), settings.poll_rate, rng),
@@ -104,31 +108,64 @@ class Engine:
             await asyncio.sleep(0)  # a cancellation that is under way arrives before anything else
             await self.tasks.slots.acquire(timeouts.submit)
             handle = self.tasks.open(request, timeouts)
-            await self.send(handle, timeouts)
-            await self.tasks.written(handle.key)  # before anyone is told of its id
+            await self._sent(handle, self.launch(handle, timeouts))
         finally:
             self._submits -= 1
             self._check_idle()
         return handle
 
-    async def send(self, handle: TaskHandle, timeouts: Timeouts) -> None:
-        """Set the money aside and send the request of a task that was entered.
+    async def _sent(self, handle: TaskHandle, sending: asyncio.Task[None]) -> None:
+        """Wait until a task is accepted and its id is on disk."""
+        try:
+            await asyncio.shield(sending)
+            await self.tasks.written(handle.key)  # before anyone is told of its id
+        except SubmitUncertainError:
+            self.tasks.heard(handle.key)
+            raise
+        except asyncio.CancelledError:
+            this = asyncio.current_task()
+            if sending.cancelled() and this is not None and not this.cancelling():
+                raise closed() from None  # it was not the caller who was cancelled
+            self.drop(handle)
+            if handle.state is TaskState.QUEUED:
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait([sending])
+            raise
 
-        Its id need not be on disk when this returns.
+    def launch(
+        self,
+        handle: TaskHandle,
+        timeouts: Timeouts,
+        then: Callable[[asyncio.Task[None]], object] = _nothing,
+    ) -> asyncio.Task[None]:
+        """Send the request of a task that was entered, whatever becomes of the caller.
+
+        Its id need not be on disk when the task that is returned ends; `then` is called with that.
         """
+
+        def sent(sending: asyncio.Task[None]) -> None:
+            handle.sending = None
+            self.tasks.withdraw(handle.key)
+            then(sending)
+
+        sending = handle.sending = self.crew.launch(self._send(handle, timeouts), sent)
+        return sending
+
+    def drop(self, handle: TaskHandle) -> None:
+        """Send nothing more for a task; what is in the air ends by itself."""
+        handle.final = True
+        if handle.sending is not None and handle.state is TaskState.QUEUED:
+            handle.sending.cancel()
+
+    async def _send(self, handle: TaskHandle, timeouts: Timeouts) -> None:
+        """Set the money aside and send the request."""
         request, tasks = handle.request, self.tasks
         assert request is not None  # noqa: S101 - only `attach` opens a task without one
-        try:
-            tasks.admit()
-            await self._learn_price(request)
-            tasks.till.reserve(handle.key, request)
-            call = self.settings.api.submit(self.settings.base_url, request)
-            await self.sender.submit(tasks, handle.key, call, within=timeouts.submit)
-        except SubmitUncertainError:
-            tasks.heard(handle.key)
-            raise
-        finally:
-            tasks.withdraw(handle.key)
+        tasks.admit(handle.key)
+        await self._learn_price(request)
+        tasks.till.reserve(handle.key, request)
+        call = self.settings.api.submit(self.settings.base_url, request)
+        await self.sender.submit(tasks, handle.key, call, within=timeouts.submit)
 
     async def _learn_price(self, request: GenerateRequest) -> None:
         """Ask what no table says, once for each setting, where a budget depends on it."""
@@ -248,6 +285,8 @@ class Engine:
         self.tasks.stopping.set()
         self.tasks.slots.refuse(closed)
         self._transport.hurry(LAST_REPLIES)
+        for handle in self.tasks.unsent():
+            self.drop(handle)
         await self.crew.dismiss()
         if self._journal is not None:
             # Who waits for it learns that the session has closed, and sends nothing.

@@ -30,7 +30,16 @@ class TaskHandle:
     Cancelling one awaiter cancels nobody else, and not the task: the provider has no cancel.
     """
 
-    __slots__ = ("__weakref__", "_callbacks", "_future", "_owner", "_record", "final", "timeout")
+    __slots__ = (
+        "__weakref__",
+        "_callbacks",
+        "_future",
+        "_owner",
+        "_record",
+        "final",
+        "sending",
+        "timeout",
+    )
 
     def __init__(self, owner: Owner, record: TaskRecord, timeout: float) -> None:
         self._owner = owner
@@ -38,6 +47,7 @@ class TaskHandle:
         self._future: asyncio.Future[None] | None = None
         self._callbacks: list[Callable[[TaskHandle], None]] = []
         self.timeout = timeout
+        self.sending: asyncio.Task[None] | None = None  # what submits it
         self.final = False  # whether no further attempt is to be made
 
     def __repr__(self) -> str:

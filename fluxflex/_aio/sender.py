@@ -1,22 +1,20 @@
 """A call with the retry law and the deadline.
 
 `Sender.once` is one attempt: the transport, the reader, nothing else. `Sender.read` repeats a call
-that costs nothing. `Sender.submit` is the one place where a paid request is repeated; each of its
-attempts is a task of the session, which a cancelled caller no longer stops, and everything that
-becomes known is told to the registry from inside it.
+that costs nothing. `Sender.submit` is the one place where a paid request is repeated; it runs in a
+task of the session, which a cancelled caller no longer stops, and everything that becomes known is
+told to the registry from inside it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
 from typing import Protocol
 
 import attrs
@@ -56,7 +54,6 @@ class Retry:
 
 # What one attempt came to: another is to follow, an error, or `None` for accepted.
 Step = Retry | FluxFlexError | None
-Launch = Callable[[Coroutine[object, object, Step]], asyncio.Task[Step]]
 
 
 class Desk(Protocol):
@@ -98,11 +95,11 @@ class Desk(Protocol):
         """Say whether no further attempt is to be made."""
         ...
 
-    def admit(self) -> None:
+    def admit(self, key: Key) -> None:
         """Let an attempt begin.
 
         Raises:
-            SessionClosedError: the session takes its leave; nothing more is sent.
+            SessionClosedError: the session takes its leave, or nobody wants it any more.
             JournalError: what is sent could not be noted.
         """
         ...
@@ -116,7 +113,6 @@ class Sender:
         policy: how often and how soon a call is repeated.
         request: seconds for one exchange.
         rng: the source of the jitter.
-        launch: runs an attempt as a task of the session, which a cancelled caller does not stop.
     """
 
     def __init__(
@@ -126,13 +122,11 @@ class Sender:
         policy: RetryPolicy,
         request: float,
         rng: random.Random,
-        launch: Launch,
     ) -> None:
         self._transport = transport
         self._policy = policy
         self._request = request
         self._rng = rng
-        self._launch = launch
         self.retries = 0
 
     async def once(self, call: Call, reader: Reader, *, timeout: float = math.inf) -> Got:
@@ -173,23 +167,21 @@ class Sender:
     async def submit(self, desk: Desk, key: Key, call: Call, *, within: float) -> None:
         """Send a submit until it is accepted, refused or uncertain, or its time is up.
 
-        Cancelled while an attempt is in the air, the attempt goes on by itself and is entered;
-        cancelled in a pause, nothing more is sent.
+        Cancelled in a pause, nothing more is sent; in the air it is not to be cancelled.
 
         Raises:
             APIError, APIConnectionError, ConfigurationError: it was not accepted.
             SubmitUncertainError: it may have been.
+            SessionClosedError, JournalError: it was not sent, or no more; see `Desk.admit`.
         """
         course = _Course(asyncio.get_running_loop().time() + within)
         step: Step = None
         while True:
             await self._turn(desk, key, step, course)
-            attempt = self._launch(self._attempt(desk, key, call, course))
             try:
-                step = await asyncio.shield(attempt)
-            except asyncio.CancelledError:
-                attempt.add_done_callback(functools.partial(_orphaned, desk, key))
-                raise
+                step = await self._attempt(desk, key, call, course)
+            finally:
+                desk.slots.answered(key)
             if step is None:
                 return
             if not isinstance(step, Retry):
@@ -208,15 +200,15 @@ class Sender:
                 await self._wait(desk, key, again.delay, course)
             paid_again = False
             try:
-                desk.admit()
+                desk.admit(key)
                 course.admit(asyncio.get_running_loop().time())
                 if again is not None and again.left is not None:
                     desk.pay_again(key)
                     paid_again = True
                 desk.tell(key, Sent())
                 await desk.written(key)
-                # Writing takes its time: the session may have taken its leave meanwhile.
-                desk.admit()
+                # Writing takes its time: the session or the caller may have gone meanwhile.
+                desk.admit(key)
                 course.admit(asyncio.get_running_loop().time())
             except BaseException:
                 if paid_again:
@@ -245,20 +237,14 @@ class Sender:
             raise course.late() from None
 
     async def _attempt(self, desk: Desk, key: Key, call: Call, course: _Course) -> Step:
-        """Make one attempt, enter what came of it, and give back the leave to send."""
-        try:
-            return await self._exchange(desk, key, call, course)
-        finally:
-            desk.slots.answered(key)
-
-    async def _exchange(self, desk: Desk, key: Key, call: Call, course: _Course) -> Step:
+        """Make one attempt and enter what came of it."""
         clock = asyncio.get_running_loop().time
         began, sent_at = clock(), time.time()
         got = await self.once(call, decode.read_submit, timeout=course.deadline - began)
-        step = self.judge(Intent.SUBMIT, got, course.seen)
         if isinstance(got, Answer) and got.event is not None:
             desk.tell(key, got.event)
             return None
+        step = self.judge(Intent.SUBMIT, got, course.seen)
         if step is Verdict.UNCERTAIN or (isinstance(step, Again) and step.uncertain):
             digest = hashlib.sha256(call.body or b"").hexdigest()
             course.left = refusals.uncertain(got, sent_at=sent_at, payload_sha256=digest)
@@ -313,12 +299,6 @@ def _refusal(got: Got, step: Again | Verdict) -> FluxFlexError:
     if step is Verdict.MISCONFIGURED:
         return refusals.redirected(got)
     return refusals.refusal(got, submit=True)
-
-
-def _orphaned(desk: Desk, key: Key, attempt: asyncio.Task[Step]) -> None:
-    """Enter what an attempt came to whose caller was cancelled."""
-    if not attempt.cancelled():
-        _give_up(desk, key, attempt.result())
 
 
 def _give_up(desk: Desk, key: Key, step: Step) -> None:

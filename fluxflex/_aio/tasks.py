@@ -18,7 +18,7 @@ from typing import Protocol
 from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.images import Downloads
 from fluxflex._aio.journal import Journal
-from fluxflex._aio.settings import Settings
+from fluxflex._aio.settings import Observer, Settings
 from fluxflex._aio.slots import Slots
 from fluxflex._aio.tally import Tally
 from fluxflex._core.budget import Budget
@@ -214,6 +214,10 @@ class Tasks:
             if handle.task_id is not None and key not in waits
         ]
 
+    def unsent(self) -> list[TaskHandle]:
+        """Return the handles of all tasks of which no attempt is in the air."""
+        return [handle for handle in self._handles.values() if handle.state is TaskState.QUEUED]
+
     # -- the one door ------------------------------------------------------------------------
 
     def tell(self, key: Key, event: TaskEvent) -> Change | None:
@@ -241,7 +245,7 @@ class Tasks:
         if handle is not None:
             handle._moved(change.after)  # noqa: SLF001 - the door moves the handles
         if self.settings.on_event is not None:
-            self._in_order(functools.partial(self._observe, change))
+            self._in_order(functools.partial(self._observe, self.settings.on_event, change))
         self._changed()
         return change
 
@@ -285,22 +289,21 @@ class Tasks:
         call()
         self._changed()
 
-    def _observe(self, change: Change) -> None:
-        assert self.settings.on_event is not None  # noqa: S101 - as it was asked before
+    def _observe(self, on_event: Observer, change: Change) -> None:
         try:
-            self.settings.on_event(change)
+            on_event(change)
         except (Exception, asyncio.CancelledError):
             log.exception("on_event raised; the task is not affected")
 
     # -- what the sender asks for ------------------------------------------------------------
 
-    def admit(self) -> None:
-        """Let an attempt begin, unless the session takes its leave or cannot note it.
+    def admit(self, key: Key) -> None:
+        """Let an attempt begin, unless nobody wants it any more or it cannot be noted.
 
         Raises:
             SessionClosedError, JournalError: as said.
         """
-        if self.stopping.is_set():
+        if self.stopping.is_set() or self.final(key):
             raise closed()
         if self.journal is not None:
             self.journal.check()

@@ -75,7 +75,8 @@ class Order(Generic[P]):
 
     def sample(self, rng: Random) -> P:
         """Return any one task from behind the frontier; there must be one."""
-        return self._line[rng.randrange(int(self.width), len(self._line))]
+        first = int(self.width)
+        return self._line[first + int(rng.random() * (len(self._line) - first))]
 
     def _rank(self, task: P) -> int:
         return bisect_left(self._line, task.turn, key=_turn)

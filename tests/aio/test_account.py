@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from typing import Any
 
 import pytest
 
@@ -41,16 +40,11 @@ SEVEN = as_json({"code": 200, "data": {"balance_usd": "12.50", "user_id": 7}})
 
 def sender(fake: FakeTransport) -> Sender:
     """Return a sender of a fake provider."""
-
-    def never(_: object) -> Any:
-        raise AssertionError("nothing is submitted here")
-
     return Sender(
         fake,
         policy=RetryPolicy(attempts=3),
         request=60,
         rng=random.Random(0),  # noqa: S311 - jitter
-        launch=never,
     )
 
 
