@@ -40,8 +40,8 @@ _DEAR = 0.5
 _WORTH = 20.0
 _BELOW = 0.05
 
-# Seconds of a pause: what everybody comes back later than asked at most, so that not all come
-# back at once; and without a Retry-After the first pause and the longest, doubling in between.
+# Seconds of a pause: how much later than asked everybody comes back at most; and without a
+# Retry-After the first pause and the longest, doubling in between.
 _LATER = 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _PAUSE_SPREAD = (0.5, 1.0)
@@ -49,6 +49,11 @@ _PAUSE_SPREAD = (0.5, 1.0)
 # What a task takes before one has finished, in seconds, and the weight of each one that has.
 _USUAL_SECONDS = 15.0
 _WEIGHT = 0.1
+
+
+def _longer(retry_after: float, rng: Random) -> float:
+    """Return a little more than was asked, by chance, so that not all come back at once."""
+    return retry_after + rng.uniform(0.0, min(_LATER, retry_after))
 
 
 class Pausing:
@@ -84,7 +89,7 @@ class Pausing:
         """Pause as asked; where nothing was asked for, the submit backs off by itself."""
         if retry_after is None:
             return None
-        self._pause = max(self._pause, now + retry_after + self._rng.uniform(0.0, _LATER))
+        self._pause = max(self._pause, now + _longer(retry_after, self._rng))
         return self._pause
 
 
@@ -160,7 +165,7 @@ class ProbeWindow:
             self._strikes += 1
             self._cut(now, running, self._loss(retry_after))
         if retry_after is not None:
-            self._pause = max(self._pause, now + retry_after + self._rng.uniform(0.0, _LATER))
+            self._pause = max(self._pause, now + _longer(retry_after, self._rng))
         elif first:
             seconds = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._strikes - 1, 60))
             self._pause = now + seconds * self._rng.uniform(*_PAUSE_SPREAD)

@@ -37,6 +37,7 @@ class Snapshot:
         elapsed: seconds since the beginning.
         spent, reserved: USD. estimate: of the whole run, where it is known.
         simulated: whether the money is play money.
+        throttled: how often the provider said that it was too much at once.
     """
 
     done: int
@@ -54,6 +55,7 @@ class Snapshot:
     replayed: int = 0
     made: int = 0
     stopping: bool = False
+    throttled: int = 0
 
     @property
     def rate(self) -> float:
@@ -106,6 +108,8 @@ def pace(at: Snapshot) -> list[str]:
         "not sent": at.unsent,
     }
     parts += [f"{number:,} {word}" for word, number in apart.items() if number]
+    if at.throttled:
+        parts.append(f"slowed down by the provider (429): {at.throttled:,}")
     if at.rate:
         parts.append(speed(at.rate))
     if at.left is not None:

@@ -176,6 +176,7 @@ class Run:
             elapsed=self._clock() - self._began,
             spent=money.spent,
             reserved=money.reserved,
+            throttled=money.throttled,
             estimate=self._plan.estimate,
             simulated=self._plan.simulated,
             unsent=tally.states[TaskState.QUEUED],

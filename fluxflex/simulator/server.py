@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from decimal import Decimal
 from typing import Self
 
+import attrs
 from aiohttp import web
 
 from fluxflex.simulator.durations import Constant, DurationLaw, Durations
@@ -148,6 +149,24 @@ class Simulator:
     @faults.setter
     def faults(self, faults: Faults) -> None:
         self._front.script(faults)
+
+    @property
+    def max_in_flight(self) -> int | None:
+        """The most tasks accepted and not finished. Setting it holds for the POSTs to come."""
+        return self._provider.terms.max_in_flight
+
+    @max_in_flight.setter
+    def max_in_flight(self, limit: int | None) -> None:
+        self._provider.terms = attrs.evolve(self._provider.terms, max_in_flight=limit)
+
+    @property
+    def submits_per_minute(self) -> int | None:
+        """The most tasks accepted in any 60 s. Setting it holds for the POSTs to come."""
+        return self._provider.terms.submits_per_minute
+
+    @submits_per_minute.setter
+    def submits_per_minute(self, limit: int | None) -> None:
+        self._provider.terms = attrs.evolve(self._provider.terms, submits_per_minute=limit)
 
     @property
     def balance_usd(self) -> Decimal:

@@ -93,6 +93,7 @@ def test_without_a_terminal_lines_come_at_tenths_and_after_silence(
 def test_what_was_not_sent_did_not_fail() -> None:
     """Items that were never sent have a word of their own."""
     assert progress.pace(attrs.evolve(AT, unsent=2))[:3] == ["4 running", "1 failed", "2 not sent"]
+    assert "slowed down by the provider (429): 3" in progress.pace(attrs.evolve(AT, throttled=3))
     unsent = Outcome(index=0, item=None, state=TaskState.QUEUED)
     tally = summary.Tally()
     tally.count(unsent, errors.SessionClosedError("closed"))

@@ -86,6 +86,13 @@ def test_a_pause_lasts_as_long_as_was_asked() -> None:
     assert limiter.ready(17.6, 10, 0) == 17.6
 
 
+def test_a_short_pause_is_hardly_longer() -> None:
+    """Nobody waits more than twice what was asked."""
+    limiter = opened()
+    assert limiter.refused(10.0, 20, 9.9, 0.25) == 10.5
+    assert limiter.refused(11.0, 20, 10.9, 0.0) == 11.0
+
+
 def test_pauses_double_without_a_word() -> None:
     """From a second to half a minute; an accept begins again."""
     limiter, now, pauses = opened(), 0.0, []

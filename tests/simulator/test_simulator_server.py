@@ -283,6 +283,20 @@ async def test_tasks_in_flight_can_be_limited(client: Client, clock: Clock) -> N
     assert sim.ledger.max_in_flight == 2
 
 
+async def test_limits_can_be_raised_and_lowered(client: Client, clock: Clock) -> None:
+    """A new limit holds for the POSTs to come; what runs goes on."""
+    async with Simulator(durations=10, max_in_flight=2, clock=clock) as sim:
+        statuses = [(await client.submit(sim)).status for _ in range(3)]
+        sim.max_in_flight = 3
+        statuses += [(await client.submit(sim)).status for _ in range(2)]
+        sim.max_in_flight = None
+        statuses.append((await client.submit(sim)).status)
+        sim.submits_per_minute = 4
+        statuses.append((await client.submit(sim)).status)
+        assert (sim.max_in_flight, sim.submits_per_minute) == (None, 4)
+    assert statuses == [200, 200, 429, 200, 429, 200, 429]
+
+
 async def test_submits_a_minute_can_be_limited(client: Client, clock: Clock) -> None:
     """No more than so many tasks are accepted in any sixty simulated seconds."""
     async with Simulator(

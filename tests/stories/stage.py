@@ -23,9 +23,15 @@ STATUS = "/flux.2-flex/status/"
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 16
 
 
-def session_at(url: str, **options: Any) -> fluxflex.Session:
+def session_at(
+    url: str, *, concurrency: int | fluxflex.ConcurrencyPolicy = 32, **options: Any
+) -> fluxflex.Session:
     """Make a session in which nothing waits longer than it must."""
+    # A number stands for a plain semaphore here: the limiter's pauses are long on purpose.
+    if isinstance(concurrency, int):
+        concurrency = fluxflex.FixedConcurrency(concurrency)
     usual: dict[str, Any] = {
+        "concurrency": concurrency,
         "poll": fluxflex.FixedPolling(0.001),
         "poll_rate": None,
         "retry": fluxflex.RetryPolicy(initial=0.001, maximum=0.002),
