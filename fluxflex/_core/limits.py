@@ -126,7 +126,8 @@ class Timeouts:
     Args:
         connect: for reaching the server.
         request: for one exchange.
-        submit: from first having a slot to being accepted; pauses after a 429 included.
+        submit: from first having a slot, and leave to send, to being accepted; pauses after a 429
+            included.
         task: from being accepted to being finished.
         adopt: how long an unanswered submit waits for its callback, where there are callbacks.
     """

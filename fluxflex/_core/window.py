@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from random import Random
 
-# POSTs without an answer at the same time. So many are the most that an unexpected limit can turn
-# away in one burst; so few at the beginning, when the first answers may all be refusals.
+# POSTs without an answer at the same time, which are what a limit can turn away in one burst: at
+# the very first, so far at least while nothing was refused, so far at least afterwards, and at
+# most; in between a sixteenth of the ceiling.
 _FIRST_GATE = 4
-_LEAST_GATE = 4
 _OPEN_GATE = 8
+_LEAST_GATE = 4
 _MOST_GATE = 64
 _GATE_SHARE = 16
 
@@ -120,6 +121,7 @@ class ProbeWindow:
         self._known: float | None = None
         self._probe = _FIRST_PROBE
         self._gate = _FIRST_GATE
+        self._widest = self._width(_OPEN_GATE)
         self._pause = -math.inf
         self._cut_at = -math.inf
         self._strikes = 0
@@ -146,7 +148,8 @@ class ProbeWindow:
 
     def accepted(self, now: float, running: int) -> None:  # noqa: ARG002 - as it is called
         """Open the gate by one; far above the last limit, begin to probe often again."""
-        self._gate = max(self._gate, min(self._gate + 1, self._widest()))
+        if self._gate < self._widest:
+            self._gate += 1
         self._strikes = 0
         if self._known is not None and running > _RAISED * self._known + _RAISED_BY:
             self._probe = _FIRST_PROBE
@@ -159,6 +162,7 @@ class ProbeWindow:
     def refused(self, now: float, running: int, sent: float, retry_after: float | None) -> float:
         """Pause, and cut the window where this is the first refusal of its burst."""
         self._gate = 1
+        self._widest = self._width(_LEAST_GATE)
         first = sent > self._cut_at and now >= self._pause
         if first:
             self._cut_at = now
@@ -171,9 +175,8 @@ class ProbeWindow:
             self._pause = now + seconds * self._rng.uniform(*_PAUSE_SPREAD)
         return max(now, self._pause)
 
-    def _widest(self) -> int:
-        """Return how far the gate opens: further before any refusal, and for high ceilings."""
-        least = _OPEN_GATE if self._known is None else _LEAST_GATE
+    def _width(self, least: int) -> int:
+        """Return how far the gate opens: further for high ceilings."""
         return max(least, min(_MOST_GATE, math.ceil(self._ceiling / _GATE_SHARE)))
 
     def _cut(self, now: float, running: int, loss: float) -> None:

@@ -170,6 +170,23 @@ async def test_cancelled_at_the_limiter_nothing_is_sent_reserved_or_kept() -> No
     assert fake.prompts() == ["a", "b"]
 
 
+async def test_a_batch_that_is_stopped_in_a_pause_sends_nothing_more() -> None:
+    """What was turned away, and what waits behind it, was not bought: slots and money are free."""
+    fake = FakeTransport().script("submit", None, *[refused(429, retry_after="60")] * 9)
+    async with (
+        FakeSession(fake, budget=1) as session,
+        session.map(f"study {n}" for n in range(50)) as outcomes,
+    ):
+        await asyncio.sleep(5)
+        outcomes.stop()
+        got = [outcome async for outcome in outcomes]
+        assert [outcome.ok for outcome in got].count(True) == 1
+        found = session.statistics()
+        assert (found.in_flight, found.reserved) == (0, Decimal(0))
+        assert now() == 5
+    assert fake.posts == 1 + found.throttled <= 6
+
+
 async def test_closing_ends_all_waits() -> None:
     """Who waits for the limiter learns that the session closed, and that nothing was bought."""
     fake = FakeTransport().script("submit", refused(429, retry_after="300"))
@@ -332,6 +349,7 @@ async def test_resumed_tasks_run_already() -> None:
     slots.resume()
     slots.resume()
     assert (slots.taken, slots.running) == (2, 2)
+    assert repr(slots) == "<Slots: 2 of 1 taken, 0 waiting>"
 
 
 async def test_a_closed_door_stays_closed() -> None:

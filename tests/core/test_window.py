@@ -50,8 +50,7 @@ def test_the_ceiling_rules_while_nothing_is_learnt() -> None:
 @pytest.mark.parametrize(("ceiling", "widest"), [(4, 8), (100, 8), (200, 13), (100_000, 64)])
 def test_the_gate_opens_with_each_accept(ceiling: int, widest: int) -> None:
     """Four POSTs without an answer at first; one more with each accept, up to its widest."""
-    limiter = window(1_000_000)
-    limiter._ceiling = ceiling
+    limiter = window(ceiling)
     widths = []
     for _ in range(70):
         widths.append(next(n for n in range(100) if limiter._gate <= n))
