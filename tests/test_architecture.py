@@ -38,7 +38,7 @@ FLOORS: list[set[str]] = [
 APART = {"simulator"}
 ON_TOP = {"__main__", "cli", "bench", "report", "testing"}
 # What those on top may import, besides their own package.
-PUBLIC = {"fluxflex", "fluxflex.cli", "fluxflex.errors", "fluxflex.simulator"}
+PUBLIC = {"fluxflex", "fluxflex.bench", "fluxflex.cli", "fluxflex.errors", "fluxflex.simulator"}
 
 IMPURE = {"asyncio", "anyio", "aiohttp", "time", "random", "os", "pathlib", "logging"}
 LONGEST = 350

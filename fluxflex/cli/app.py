@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import fluxflex
+from fluxflex.cli.app_bench import EXAMPLES, bench
 from fluxflex.cli.options import (
     SOURCE,
     USD,
@@ -328,6 +329,9 @@ def simulate(
         faults=tuple(fault or ()),
     )
     raise typer.Exit(guarded(talk, lambda: run(serve.serve(setting, talk))))
+
+
+app.command(epilog=EXAMPLES)(bench)
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001 - as typer calls it

@@ -104,7 +104,31 @@ ResubmitUncertain = Annotated[
     ),
 ]
 
-# Those of `simulate` alone.
+# Those of `bench` alone.
+Levels = Annotated[
+    str,
+    typer.Option(
+        "--concurrency", "-c", metavar="N,N,…", help="How many tasks at once: the levels."
+    ),
+]
+TasksEach = Annotated[
+    int | None,
+    typer.Option("--tasks", min=1, help="Tasks at each level; else four a slot, at least 8."),
+]
+BenchFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", metavar="DIR", help="Folder for bench.json, bench.svg and bench.png."
+    ),
+]
+TaskSeconds = Annotated[
+    float | None,
+    typer.Option(
+        "--latency", min=0, help="With --simulate: median seconds of a task (1; 16 is realistic)."
+    ),
+]
+
+# Those of `simulate`, some of which `bench` has too.
 Host = Annotated[str, typer.Option(help="Where to listen.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
 Seed = Annotated[int, typer.Option(help="All chance follows from it.")]

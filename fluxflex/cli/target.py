@@ -8,18 +8,21 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
 
 from fluxflex.cli.exits import UsageError
 
+if TYPE_CHECKING:
+    from fluxflex.simulator import Simulator
+
 T = TypeVar("T")
 
 _BASE_URL_VARIABLE = "FLUXFLEX_BASE_URL"
 # More than any rehearsal asks for.
-_PLAY_MONEY = Decimal(1_000_000)
+PLAY_MONEY = Decimal(1_000_000)
 SIMULATED_KEY = "simulated"
 # The account of every embedded simulator, and of no other: a folder that was begun with one is
 # carried on with the next.
@@ -79,14 +82,22 @@ class Target:
         from fluxflex.simulator import Simulator
 
         # What it accepted outlives it: its ids say when each task is due, and what it draws.
-        async with Simulator(
+        simulator = Simulator(
             speed=self.speed,
-            balance_usd=_PLAY_MONEY,
+            balance_usd=PLAY_MONEY,
             user_id=_SIMULATED_USER,
             lasting_ids=True,
-        ) as simulator:
-            _reach_directly("127.0.0.1")
-            yield Access(SIMULATED_KEY, simulator.url)
+        )
+        async with embedded(simulator) as access:
+            yield access
+
+
+@asynccontextmanager
+async def embedded(simulator: Simulator) -> AsyncIterator[Access]:
+    """Run a simulator in this process, and give its address and a key."""
+    async with simulator:
+        _reach_directly("127.0.0.1")
+        yield Access(SIMULATED_KEY, simulator.url)
 
 
 def is_loopback(url: str) -> bool:

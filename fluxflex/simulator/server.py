@@ -173,6 +173,11 @@ class Simulator:
         """Return what is left of the balance."""
         return self._provider.balance_usd
 
+    @property
+    def speed(self) -> float:
+        """Return how many simulated seconds pass in one second."""
+        return self._speed
+
     def now(self) -> float:
         """Return the simulated seconds since this simulator was made."""
         return (self._clock() - self._began) * self._speed
