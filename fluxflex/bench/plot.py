@@ -77,7 +77,7 @@ def _throughput(axes: Axes, levels: Sequence[Level]) -> None:
     if there:
         steps = [made[0] / at[0] * number for number in at]
         axes.plot(at, steps, color=_GREY, ls=":", lw=1.2, label="if it grew in step")
-    axes.plot(at, made, color=_BLUE, marker="o", lw=2, label="measured")
+        axes.plot(at, made, color=_BLUE, marker="o", lw=2, label="measured")
     for level in there:
         if level.turned_away:
             axes.annotate(
@@ -90,8 +90,9 @@ def _throughput(axes: Axes, levels: Sequence[Level]) -> None:
                 fontsize=9,
             )
     axes.set_ylabel("pictures a second")
-    _log(axes, base=2)
-    axes.legend(loc="upper left", frameon=False)
+    if there:
+        _log(axes, base=2)
+        axes.legend(loc="upper left", frameon=False)
 
 
 def _waits(axes: Axes, levels: Sequence[Level]) -> None:
@@ -105,12 +106,16 @@ def _waits(axes: Axes, levels: Sequence[Level]) -> None:
     for name, colour, of in kinds:
         found = [(level.concurrency, of(level)) for level in levels]
         there = [(number, spread) for number, spread in found if spread is not None]
+        if not there:
+            continue
         at = [number for number, _ in there]
         middle, high = [s.p50 for _, s in there], [s.p95 for _, s in there]
         axes.plot(at, middle, color=colour, marker="o", lw=2, label=f"{name}, median")
         axes.plot(at, high, color=colour, lw=1, ls="--", label="p95")
         axes.fill_between(at, middle, high, color=colour, alpha=0.12, lw=0)
     axes.set_ylabel("seconds")
+    if not axes.lines:
+        return
     _log(axes, base=10)
     axes.legend(
         loc="lower left",

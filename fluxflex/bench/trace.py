@@ -33,15 +33,15 @@ class Trace:
         before, after = change.before, change.after
         if before.state is TaskState.SENDING and after.state is TaskState.QUEUED:
             self.turned_away += 1
-        if change.names and after.accepted is not None:
-            self._submits.append(after.accepted - after.created)
-        if not change.ends or after.ended is None or after.task_id is None:
+        accepted = after.ended if after.accepted is None else after.accepted
+        if change.names and accepted is not None:
+            self._submits.append(accepted - after.created)
+        if not change.ends or after.ended is None or after.task_id is None or accepted is None:
             return
         if after.state in {TaskState.COMPLETED, TaskState.FAILED}:
             since = self._since_due(after.task_id)
             if since is not None:
                 self._lags.append(since)
-            accepted = after.ended if after.accepted is None else after.accepted
             self._running.append(max(0.0, after.ended - accepted - (since or 0.0)))
         if after.state is TaskState.COMPLETED:
             self._pictures.append(after.ended - after.created)

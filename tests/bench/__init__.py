@@ -1,0 +1,1 @@
+"""The bench, from the outside in."""
