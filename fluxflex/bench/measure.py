@@ -16,6 +16,8 @@ from fluxflex.errors import ConfigurationError, FluxFlexError
 from fluxflex.simulator import Simulator
 
 _FEWEST = 8
+# The provider goes on with such a task.
+_LEFT = frozenset({TaskState.TIMED_OUT, TaskState.ABANDONED})
 _SUBJECTS = (
     "a lighthouse in fog",
     "a red bicycle in the rain",
@@ -109,6 +111,7 @@ class Measurement:
     Attributes:
         states: outcomes so far, by how they ended.
         errors: the first error of each kind that outcomes had, and counts: how many had one.
+        left: the ids of tasks that were paid for and are followed no more.
         error: what ended the level early, where anything did.
     """
 
@@ -120,6 +123,7 @@ class Measurement:
         self.states: Counter[TaskState] = Counter()
         self.errors: dict[str, FluxFlexError] = {}
         self.counts: Counter[str] = Counter()
+        self.left: list[str] = []
         self.error: FluxFlexError | None = None
         self._conditions = conditions
         self._trace = Trace(conditions.since_due)
@@ -157,6 +161,8 @@ class Measurement:
 
     def _take(self, outcome: Outcome) -> None:
         self.states[outcome.state] += 1
+        if outcome.state in _LEFT and outcome.task_id is not None:
+            self.left.append(outcome.task_id)
         if outcome.error is not None:
             kind = type(outcome.error).__name__
             self.counts[kind] += 1

@@ -224,6 +224,11 @@ class Run:
             if not isinstance(error, type(now.error) | SessionClosedError):
                 words = hints.sentence(error, simulated=self._order.target.simulate)
                 self._talk.say(f"{counted(now.counts[kind], 'task')}: {words}", style="red")
+        if now.left and not self._order.target.simulate:
+            self._talk.say(
+                f"{counted(len(now.left), 'task')} left running, paid for; to fetch one, at no "
+                f"further cost: fluxflex wait TASK_ID. They are: {' '.join(now.left)}"
+            )
 
     async def _tick(self) -> None:
         while True:
@@ -263,7 +268,6 @@ class Run:
         )
 
     def _detach(self) -> None:
-        if self._order.target.simulate:
-            self._hush.enter_context(hushed())
+        self._hush.enter_context(hushed())
         self._talk.say("Detaching from what still runs.", style="yellow")
         self._detaching = asyncio.create_task(self._bench.detach())
