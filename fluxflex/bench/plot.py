@@ -81,11 +81,11 @@ def _throughput(axes: Axes, levels: Sequence[Level]) -> None:
     for level in there:
         if level.turned_away:
             axes.annotate(
-                f"429: {level.turned_away:,} times",
+                f"429: {level.turned_away:,}",
                 (level.concurrency, level.throughput),
                 xytext=(0, -17),
                 textcoords="offset points",
-                ha="right",
+                ha="center",
                 color=_ORANGE,
                 fontsize=9,
             )
