@@ -66,9 +66,9 @@ def _fault(level: Level, measured: Sequence[Level]) -> str | None:
     """Return what is wrong with a level, as the end of a sentence that names it."""
     if level.turned_away > _TURNED_AWAY * level.tasks:
         times = "once" if level.turned_away == 1 else f"{level.turned_away:,} times"
-        return (
-            f"submits were turned away (429) {times}; about {level.running:.0f} tasks ran at once"
-        )
+        ran = round(level.running)
+        tasks = "1 task" if ran == 1 else f"{ran} tasks"
+        return f"submits were turned away (429) {times}; about {tasks} ran at once"
     lowest = measured[0]
     if level.lag is not None and lowest.lag is not None:
         before, lag = lowest.lag.p95, level.lag.p95

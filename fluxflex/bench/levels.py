@@ -14,6 +14,7 @@ from fluxflex.bench.words import rate as in_words
 ROUNDS = 4
 # A rate needs a full round that neither begins nor ends.
 _FEWEST_ROUNDS = 3
+_DIGITS = 6
 
 
 @attrs.frozen
@@ -95,16 +96,21 @@ class Level:
         return self.spent / self.completed if self.completed else None
 
     def to_dict(self) -> dict[str, object]:
-        """Return it as JSON has it: seconds and USD as numbers."""
-        found = attrs.asdict(self)
+        """Return it as JSON has it: seconds (to the microsecond) and USD as numbers."""
+        found = attrs.asdict(self, value_serializer=_short)
         each = self.usd_a_picture
         found |= {
             "spent_usd": float(found.pop("spent")),
             "reserved_usd": float(found.pop("reserved")),
             "usd_a_picture": None if each is None else float(each),
-            "polls_a_task": self.polls_a_task,
+            "polls_a_task": _short(None, None, self.polls_a_task),
         }
         return found
+
+
+def _short(_instance: object, _attribute: object, value: object) -> object:
+    """Leave out the digits that say nothing."""
+    return round(value, _DIGITS) if isinstance(value, float) else value
 
 
 def rate(ends: Sequence[float], concurrency: int, seconds: float) -> tuple[float, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -129,7 +130,7 @@ def bench(order: Order, talk: Talk) -> int:
     if order.target.costs_money and order.budget is None:
         order = attrs.evolve(order, budget=estimate)  # what was agreed to, and no more
     if order.out is not None:
-        order.out.mkdir(parents=True, exist_ok=True)
+        _make_folder(order.out)
     return run(Run(order, talk, estimate).run())
 
 
@@ -148,6 +149,17 @@ def _check_folder(folder: Path) -> None:
         )
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a folder that takes files.
+
+    Raises:
+        OSError: it cannot be had.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
 class Run:
     """One run of a bench.
 
@@ -159,6 +171,8 @@ class Run:
         self, order: Order, talk: Talk, estimate: Decimal, *, shown: View | None = None
     ) -> None:
         self.interrupts = Interrupts(stop=self._stop, detach=self._detach)
+        if order.target.simulate:
+            self.interrupts.again = "Press Ctrl-C again to leave them running."
         self._order = order
         self._talk = talk
         self._estimate = estimate

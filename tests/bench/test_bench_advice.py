@@ -114,7 +114,7 @@ def test_trouble_everywhere_is_told() -> None:
     assert found is not None
     assert found.concurrency == 4
     assert (
-        "But at 4 submits were turned away (429) 50 times; about 1 tasks ran at once: measure "
+        "But at 4 submits were turned away (429) 50 times; about 1 task ran at once: measure "
         "lower ones too." in found.reason
     )
 

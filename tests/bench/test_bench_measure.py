@@ -10,6 +10,7 @@ import pytest
 
 from fluxflex import TaskState
 from fluxflex.bench import Bench, Conditions, Level
+from fluxflex.bench.measure import Measurement
 from fluxflex.errors import AuthenticationError, ConfigurationError, InsufficientBalanceError
 from fluxflex.simulator import Constant, Manual, Shapes, Simulator
 
@@ -144,14 +145,10 @@ async def test_stopped_before_it_begins_it_buys_nothing() -> None:
         bench = Bench(conditions(sim), [2])
         bench.stop()
         assert await measured(bench) == []
-        bench = Bench(conditions(sim), [2, 4])
-        coming = aiter(bench)
-        work = asyncio.ensure_future(anext(coming))
-        await asyncio.sleep(0)
-        bench.stop()
-        level = await work
-        assert (level.completed, level.cut) == (0, True)
-        assert [each async for each in coming] == []
+        level = Measurement(conditions(sim), 2)
+        level.stop()
+        found = await level.run()
+        assert (found.completed, found.cut) == (0, True)
         assert len(sim.ledger) == 0
 
 

@@ -104,6 +104,21 @@ def test_without_the_extra_nothing_is_measured(
     assert run(*live(provider)).code == 0
 
 
+def test_a_folder_that_takes_no_files(
+    run: Run, provide: Provide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found before anything is bought."""
+
+    def refuse(**_: object) -> None:
+        raise PermissionError(13, "Permission denied", "out")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    provider = provide(shapes=AT_ONCE)
+    said = run(*live(provider), "-o", "out")
+    assert (said.code, said.err) == (1, "fluxflex: Permission denied: out\n")
+    assert provider.ledger.posts_received == 0
+
+
 def test_a_folder_that_fills_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was measured is shown all the same."""
 
