@@ -14,7 +14,7 @@ _AS_GOOD = 0.9
 # Between two levels, so much more is growth.
 _GROWTH = 1.1
 # 429s for each task from which a level is beyond what the provider grants.
-_TURNED_AWAY = 0.1
+_TURNED_AWAY = 0.25
 # The lag has risen when its 95th percentile is so many times that of the lowest level, and by so
 # many seconds.
 _LATER, _LATER_SECONDS = 3.0, 0.5
@@ -108,7 +108,8 @@ def _reasons(found: Level, measured: Sequence[Level], usable: Sequence[Level]) -
             faster = _PERCENT * (level.throughput / found.throughput - 1)
             more = f" ({faster:.0f} % faster)" if level.throughput > best.throughput else ""
             yield f"At {level.concurrency}{more} {fault}."
-    yield from _what_next(found, measured)
+    if usable:
+        yield from _what_next(found, measured)
     if not all(level.steady for level in measured):
         yield (
             "Some levels had fewer than three tasks a slot, which understates their throughput: "

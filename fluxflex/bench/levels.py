@@ -80,8 +80,9 @@ class Level:
 
     def __str__(self) -> str:
         tasks = "1 task" if self.tasks == 1 else f"{self.tasks:,} tasks"
+        made = in_words(self.throughput) if self.completed else "no picture"
         return (
-            f"{self.concurrency} at once: {in_words(self.throughput)} "
+            f"{self.concurrency} at once: {made} "
             f"({self.completed:,} of {tasks} in {self.seconds:.1f} s)"
         )
 

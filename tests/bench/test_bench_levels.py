@@ -97,7 +97,7 @@ def test_a_level_without_a_picture_has_no_price_for_one() -> None:
     empty = Level(concurrency=1, tasks=1, seconds=0.0, throughput=0.0, accepted=0, completed=0)
     assert empty.usd_a_picture is None
     assert empty.polls_a_task == 0.0
-    assert str(empty) == "1 at once: 0.000 pictures/min (0 of 1 task in 0.0 s)"
+    assert str(empty) == "1 at once: no picture (0 of 1 task in 0.0 s)"
 
 
 def test_the_table() -> None:
