@@ -93,7 +93,7 @@ def test_help_and_version_are_quick(spawn: Spawn) -> None:
         "except SystemExit as end: assert not end.code\n"
         "assert not {'aiohttp', 'asyncio', 'uvloop'} & set(sys.modules), 'too much'\n"
     )
-    for words in (["--help"], ["batch", "--help"], ["--version"]):
+    for words in (["--help"], ["batch", "--help"], ["bench", "--help"], ["--version"]):
         process = spawn(*words, code=code)
         out, err = process.communicate(timeout=20)
         assert (process.returncode, err) == (0, "")
@@ -115,7 +115,7 @@ def test_the_commands_are_those_of_the_contract(run: Run) -> None:
     """`fluxflex` alone shows what there is."""
     said = run("--help")
     assert said.code == 0
-    for name in ("generate", "batch", "status", "wait", "simulate"):
+    for name in ("generate", "batch", "status", "wait", "simulate", "bench"):
         assert f" {name} " in said.out
 
 
