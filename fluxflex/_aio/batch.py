@@ -38,7 +38,7 @@ from fluxflex._aio.pages import Pages
 from fluxflex._core.lifecycle import TaskState
 from fluxflex._core.limits import Timeouts
 from fluxflex._core.request import GenerateRequest
-from fluxflex.errors import ConfigurationError, FluxFlexError, SessionClosedError
+from fluxflex.errors import ConfigurationError, FluxFlexError
 
 
 class Batch:
@@ -249,7 +249,7 @@ class Batch:
         error = None if sending.cancelled() else sending.exception()
         if handle.state is not TaskState.QUEUED:
             self._follow(entry, handle)
-        elif error is None or (handle.final and isinstance(error, SessionClosedError)):
+        elif error is None:
             self._refused(entry, self._why_stopped())
         elif isinstance(error, FluxFlexError):
             self._refused(entry, error)

@@ -35,8 +35,10 @@ from fluxflex.errors import ConfigurationError, SessionClosedError, SubmitUncert
 LAST_REPLIES = 5.0
 
 
-def _nothing(_: object) -> None:
-    """Do nothing."""
+def _heard(sending: asyncio.Task[None]) -> None:
+    """Take an error that nobody waits for any more: it is in the record."""
+    if not sending.cancelled():
+        sending.exception()
 
 
 class Engine:
@@ -127,7 +129,7 @@ class Engine:
             if sending.cancelled() and this is not None and not this.cancelling():
                 raise closed() from None  # it was not the caller who was cancelled
             self.drop(handle)
-            if handle.state is TaskState.QUEUED:
+            if handle.key not in self.sender.in_air:
                 with anyio.CancelScope(shield=True):
                     await asyncio.wait([sending])
             raise
@@ -136,7 +138,7 @@ class Engine:
         self,
         handle: TaskHandle,
         timeouts: Timeouts,
-        then: Callable[[asyncio.Task[None]], object] = _nothing,
+        then: Callable[[asyncio.Task[None]], object] = _heard,
     ) -> asyncio.Task[None]:
         """Send the request of a task that was entered, whatever becomes of the caller.
 
@@ -154,14 +156,17 @@ class Engine:
     def drop(self, handle: TaskHandle) -> None:
         """Send nothing more for a task; what is in the air ends by itself."""
         handle.final = True
-        if handle.sending is not None and handle.state is TaskState.QUEUED:
+        self._recall(handle)
+
+    def _recall(self, handle: TaskHandle) -> None:
+        if handle.sending is not None and handle.key not in self.sender.in_air:
             handle.sending.cancel()
 
     async def _send(self, handle: TaskHandle, timeouts: Timeouts) -> None:
         """Set the money aside and send the request."""
         request, tasks = handle.request, self.tasks
         assert request is not None  # noqa: S101 - only `attach` opens a task without one
-        tasks.admit(handle.key)
+        tasks.admit()
         await self._learn_price(request)
         tasks.till.reserve(handle.key, request)
         call = self.settings.api.submit(self.settings.base_url, request)
@@ -286,7 +291,7 @@ class Engine:
         self.tasks.slots.refuse(closed)
         self._transport.hurry(LAST_REPLIES)
         for handle in self.tasks.unsent():
-            self.drop(handle)
+            self._recall(handle)
         await self.crew.dismiss()
         if self._journal is not None:
             # Who waits for it learns that the session has closed, and sends nothing.

@@ -87,10 +87,11 @@ class Poller:
         self._call = call
         self._record = record
         self._tell = tell
-        self._lane = asyncio.Semaphore(looks)
+        self._looks = looks
         self._looking: set[asyncio.Task[None]] = set()
         self._missing: dict[Key, int] = {}
         self._wake = asyncio.Event()
+        self._wakes_at = math.inf
         self._clock = asyncio.get_running_loop().time
         # The loop runs a timer up to one tick of its clock early; without this we would spin then.
         self._tick = time.get_clock_info("monotonic").resolution
@@ -101,7 +102,7 @@ class Poller:
         record = self._record(key)
         kind = None if record is None or not fresh else _kind(record.request)
         self._scheduler.add(key, kind, self._clock(), deadline)
-        self._wake.set()
+        self._hurry()
 
     def ended(self, key: Key) -> None:
         """Look no more at a task that the provider says is over, and learn how long it took.
@@ -110,7 +111,7 @@ class Poller:
         """
         self._scheduler.done(key, self._clock())
         self._missing.pop(key, None)
-        self._wake.set()  # another task's turn may have come
+        self._hurry()  # another task's turn may have come
 
     def forget(self, key: Key) -> None:
         """Look at a task no more, and learn nothing from it."""
@@ -121,35 +122,47 @@ class Poller:
         """Look at tasks until cancelled."""
         try:
             while True:
-                await self._lane.acquire()
                 key = await self._next()
-                look = asyncio.create_task(self._look(key))
-                self._looking.add(look)
-                look.add_done_callback(self._looked)
+                looking = asyncio.create_task(self._look_on(key))
+                self._looking.add(looking)
+                looking.add_done_callback(self._looked)
         finally:
-            for look in self._looking:
-                look.cancel()
+            for looking in self._looking:
+                looking.cancel()
 
-    def _looked(self, look: asyncio.Task[None]) -> None:
-        self._looking.discard(look)
-        self._lane.release()
-        self._wake.set()  # its next look may be the first that is due
+    async def _look_on(self, key: Key | None) -> None:
+        """Look at a task, and go on with the next that is due by then."""
+        while key is not None:
+            await self._look(key)
+            key = self._scheduler.take(self._clock() + self._tick)
+
+    def _looked(self, looking: asyncio.Task[None]) -> None:
+        self._looking.discard(looking)
+        self._wake.set()  # a place is free, or the next look is the first that is due
 
     async def _next(self) -> Key:
-        """Sleep until a task is due and return it: the only timer of all tasks."""
+        """Sleep until a task is due and a look may begin: the only timer of all tasks."""
         loop = asyncio.get_running_loop()
         while True:
-            key = self._scheduler.take(self._clock() + self._tick)
-            if key is not None:
-                return key
+            due = math.inf
+            if len(self._looking) < self._looks:
+                key = self._scheduler.take(self._clock() + self._tick)
+                if key is not None:
+                    return key
+                due = self._scheduler.next_due()
             self._wake.clear()
-            due = self._scheduler.next_due()
+            self._wakes_at = due
             timer = loop.call_at(due, self._wake.set) if math.isfinite(due) else None
             try:
                 await self._wake.wait()
             finally:
                 if timer is not None:
                     timer.cancel()
+
+    def _hurry(self) -> None:
+        """Wake the loop where a task is due before it would wake by itself."""
+        if self._scheduler.next_due() < self._wakes_at:
+            self._wake.set()
 
     async def _look(self, key: Key) -> None:
         record = self._record(key)

@@ -95,11 +95,11 @@ class Desk(Protocol):
         """Say whether no further attempt is to be made."""
         ...
 
-    def admit(self, key: Key) -> None:
+    def admit(self) -> None:
         """Let an attempt begin.
 
         Raises:
-            SessionClosedError: the session takes its leave, or nobody wants it any more.
+            SessionClosedError: the session takes its leave; nothing more is sent.
             JournalError: what is sent could not be noted.
         """
         ...
@@ -113,6 +113,10 @@ class Sender:
         policy: how often and how soon a call is repeated.
         request: seconds for one exchange.
         rng: the source of the jitter.
+
+    Attributes:
+        in_air: the tasks of which an attempt is on its way; what sends it is not to be cancelled.
+        retries: how often a call was repeated.
     """
 
     def __init__(
@@ -127,6 +131,7 @@ class Sender:
         self._policy = policy
         self._request = request
         self._rng = rng
+        self.in_air: set[Key] = set()
         self.retries = 0
 
     async def once(self, call: Call, reader: Reader, *, timeout: float = math.inf) -> Got:
@@ -167,7 +172,7 @@ class Sender:
     async def submit(self, desk: Desk, key: Key, call: Call, *, within: float) -> None:
         """Send a submit until it is accepted, refused or uncertain, or its time is up.
 
-        Cancelled in a pause, nothing more is sent; in the air it is not to be cancelled.
+        Cancelled, nothing more is sent; it is not to be cancelled while `in_air` has it.
 
         Raises:
             APIError, APIConnectionError, ConfigurationError: it was not accepted.
@@ -178,9 +183,11 @@ class Sender:
         step: Step = None
         while True:
             await self._turn(desk, key, step, course)
+            self.in_air.add(key)
             try:
                 step = await self._attempt(desk, key, call, course)
             finally:
+                self.in_air.discard(key)
                 desk.slots.answered(key)
             if step is None:
                 return
@@ -200,15 +207,15 @@ class Sender:
                 await self._wait(desk, key, again.delay, course)
             paid_again = False
             try:
-                desk.admit(key)
+                desk.admit()
                 course.admit(asyncio.get_running_loop().time())
                 if again is not None and again.left is not None:
                     desk.pay_again(key)
                     paid_again = True
                 desk.tell(key, Sent())
                 await desk.written(key)
-                # Writing takes its time: the session or the caller may have gone meanwhile.
-                desk.admit(key)
+                # Writing takes its time: the session may have taken its leave meanwhile.
+                desk.admit()
                 course.admit(asyncio.get_running_loop().time())
             except BaseException:
                 if paid_again:

@@ -215,8 +215,8 @@ class Tasks:
         ]
 
     def unsent(self) -> list[TaskHandle]:
-        """Return the handles of all tasks of which no attempt is in the air."""
-        return [handle for handle in self._handles.values() if handle.state is TaskState.QUEUED]
+        """Return the handles of all tasks that are being submitted."""
+        return [handle for handle in self._handles.values() if handle.sending is not None]
 
     # -- the one door ------------------------------------------------------------------------
 
@@ -297,13 +297,13 @@ class Tasks:
 
     # -- what the sender asks for ------------------------------------------------------------
 
-    def admit(self, key: Key) -> None:
-        """Let an attempt begin, unless nobody wants it any more or it cannot be noted.
+    def admit(self) -> None:
+        """Let an attempt begin, unless the session takes its leave or cannot note it.
 
         Raises:
             SessionClosedError, JournalError: as said.
         """
-        if self.stopping.is_set() or self.final(key):
+        if self.stopping.is_set():
             raise closed()
         if self.journal is not None:
             self.journal.check()

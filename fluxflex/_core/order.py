@@ -75,8 +75,8 @@ class Order(Generic[P]):
 
     def sample(self, rng: Random) -> P:
         """Return any one task from behind the frontier; there must be one."""
-        first = int(self.width)
-        return self._line[first + int(rng.random() * (len(self._line) - first))]
+        first, last = int(self.width), len(self._line) - 1
+        return self._line[min(last, first + int(rng.random() * (last - first + 1)))]
 
     def _rank(self, task: P) -> int:
         return bisect_left(self._line, task.turn, key=_turn)

@@ -156,7 +156,7 @@ class TestFetching:
         first, second, third, fourth = fake.times("file")
         assert second - first == 7
         assert round(third - second, 6) == 1.0, "a date that has passed asks for nothing"
-        assert fourth - third == 60
+        assert round(fourth - third, 6) == 60
 
     async def test_no_picture_is_an_error(self) -> None:
         """A page under a picture's URL is not saved as one."""
