@@ -44,13 +44,13 @@ _FINEST, _GROWTH = 0.3, 0.1
 EDGES = [_FINEST * math.sinh(_GROWTH * (edge - _MIDDLE)) for edge in range(CELLS + 1)]
 # Per unit of ln(age), before and after the scale: nothing is ever impossible. Doubt about young
 # tasks costs looks in vain; too little doubt about old ones would cost long waits.
-_LEAST_EARLY, _LEAST_LATE = 0.005, 0.1
+_LEAST_EARLY, _LEAST_LATE = 0.005, 0.2
 _LEAST = [(_LEAST_EARLY if a < 0 else _LEAST_LATE) * (b - a) for a, b in pairwise(EDGES)]
 _ROUNDING = 1e-9
 _PRIOR_TASKS = 8
 _MEMORY = 300  # tasks; those before count e times less
 # Counts are turned into hazards again once so much more is known: it takes some 20 µs.
-_NEWS = 1 / 16
+_NEWS = 1 / 8
 
 
 def place(log_age: float) -> float:
@@ -133,7 +133,7 @@ class LifeTable:
         self._events = [event * share for event in self._events]
         exposed = accumulate(self._steps)
         self.hazards = [
-            max(least, ended / max(entered, ended, _ROUNDING))
+            least if ended <= max(least * entered, _ROUNDING) else ended / max(entered, ended)
             for least, ended, entered in zip(_LEAST, self._events, exposed, strict=False)
         ]
         self.passed = [0.0, *accumulate(self.hazards)]
@@ -143,7 +143,7 @@ class LifeTable:
 # -- the scale -------------------------------------------------------------------------------
 
 _USUAL = math.log(15)  # s; what the provider takes for a usual picture
-_SHORTEST, _LONGEST = 0.1, 7200.0
+_LOG_SHORTEST, _LOG_LONGEST = math.log(0.1), math.log(7200)
 _FIRST_SPREAD = 0.15
 _LEAST_SPREAD, _MOST_SPREAD = 0.003, 1.0
 _LEVEL_VARIANCE, _FEATURE_VARIANCE, _KIND_VARIANCE = 0.5, 0.12, 0.02
@@ -185,14 +185,19 @@ class Law:
 
     def scale(self, kind: Kind) -> float:
         """Return the duration, in seconds, about which those of a kind lie."""
-        return min(max(math.exp(self._mean(self._of(kind))), _SHORTEST), _LONGEST)
+        return math.exp(self.expected(kind))
+
+    def expected(self, kind: Kind) -> float:
+        """Return ln of the scale."""
+        mean = _mean(self._effects.get(kind) or self._new(kind))
+        return mean if _LOG_SHORTEST < mean < _LOG_LONGEST else _bounded_scale(mean)
 
     def survived(self, kind: Kind, since: float, until: float) -> None:
         """Learn that a task was alive at one age, and still is at another."""
         if until <= since:
             return
-        effects = self._of(kind)
-        mean, root = self._mean(effects), math.sqrt(self._spread)
+        effects = self._effects.get(kind) or self._new(kind)
+        mean, root = _mean(effects), math.sqrt(self._spread)
         early, late = _log(since) - mean, _log(until) - mean
         score, information = _tail(late / root)
         before, known = _tail(early / root)
@@ -204,8 +209,8 @@ class Law:
 
         With `exact` it ended just then; otherwise somewhere between.
         """
-        effects = self._of(kind)
-        mean, root = self._mean(effects), math.sqrt(self._spread)
+        effects = self._effects.get(kind) or self._new(kind)
+        mean, root = _mean(effects), math.sqrt(self._spread)
         early, late = _log(since) - mean, _log(until) - mean
         start, end = place(early), place(late)
         if exact:
@@ -218,22 +223,14 @@ class Law:
         self._move(effects, _bounded(score - before), max(_LEAST_INFORMATION, information - known))
         self._follow(effects, _bounded(score), information)
 
-    def _of(self, kind: Kind) -> tuple[_Effect, ...]:
-        effects = self._effects.get(kind)
-        if effects is None:
-            named = self._features
-            for feature in enumerate(kind):
-                named.setdefault(feature, _Effect(0.0, _FEATURE_VARIANCE))
-            features = [named[feature] for feature in enumerate(kind)]
-            effects = (self._level, *features, _Effect(0.0, _KIND_VARIANCE))
-            self._effects[kind] = effects
+    def _new(self, kind: Kind) -> tuple[_Effect, ...]:
+        named = self._features
+        for feature in enumerate(kind):
+            named.setdefault(feature, _Effect(0.0, _FEATURE_VARIANCE))
+        features = [named[feature] for feature in enumerate(kind)]
+        effects = (self._level, *features, _Effect(0.0, _KIND_VARIANCE))
+        self._effects[kind] = effects
         return effects
-
-    def _mean(self, effects: tuple[_Effect, ...]) -> float:
-        mean = 0.0
-        for effect in effects:
-            mean += effect.mean
-        return mean
 
     def _move(self, effects: tuple[_Effect, ...], score: float, information: float) -> None:
         """One step of the filter: each effect takes its share, by its variance."""
@@ -269,6 +266,17 @@ class Law:
             effect.variance = min(effect.variance + spread * _EFFECT_NOISE, effect.most)
         level = self._level
         level.variance = min(level.variance + spread * noise, level.most)
+
+
+def _mean(effects: tuple[_Effect, ...]) -> float:
+    mean = 0.0
+    for effect in effects:
+        mean += effect.mean
+    return mean
+
+
+def _bounded_scale(mean: float) -> float:
+    return min(max(mean, _LOG_SHORTEST), _LOG_LONGEST)
 
 
 def _bounded(score: float) -> float:

@@ -39,7 +39,7 @@ class RateGate:
             return
         self._tokens = self._tokens_at(now) - 1
         if now > self._at:
-            if self.rate < self._full and self._at > -math.inf:
+            if self.rate < self._full:
                 regained = (now - self._at) * self._full / _RECOVERY
                 self.rate = min(self._full, self.rate + regained)
             self._at = now

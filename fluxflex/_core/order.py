@@ -27,6 +27,8 @@ P = TypeVar("P", bound=Placed)
 
 _RECENT = 32
 _ENOUGH = 8
+# The frontier: so much wider than the highest of the latest ranks, and narrower only by a leap.
+_SPAN, _MARGIN = 2, 8
 _NARROWER = 1.5
 _turn = attrgetter("turn")
 
@@ -84,7 +86,7 @@ class Order(Generic[P]):
     def _learn(self, rank: int) -> None:
         if len(self._ranks) < _ENOUGH:
             return
-        width = 2 * max(self._ranks) + 8
+        width = int(_SPAN * max(self._ranks)) + _MARGIN
         if rank >= self.width:
             self.width = max(2 * self.width, width)
         elif width > self.width or width * _NARROWER < self.width:

@@ -125,9 +125,9 @@ _LEAST_JITTER, _JITTER = 0.85, 0.3
 # How quickly it is learnt how many tasks come by callback, and how far polling then relaxes.
 _SHARE_GAIN = 1 / 16
 _MOST_RELAXED = 5.0
-# The frontier's clock is used where its errors are so much smaller.
-_BETTER = 0.75
-_ERROR_GAIN = 0.05
+# The clock of the frontier is used where its errors are so much smaller.
+_BETTER = 0.9
+_ERROR_GAIN = 0.1
 # Every so many looks one is a sample from behind the frontier; more of them after a hit.
 _OFTEN, _RARE = 4.0, 32.0
 _FADE = 1.05
@@ -157,7 +157,7 @@ class Learning:
         """Return the first look: at once at a task of which nothing is known."""
         if entry.kind is None:
             return entry.since
-        entry.expected = math.log(self._ages.scale(entry.kind))
+        entry.expected = self._ages.expected(entry.kind)
         self._order.add(entry)
         self._enter(entry, entry.since)
         return self.due(entry, entry.since)
@@ -240,7 +240,7 @@ class Learning:
         """Start the second clock of a task that comes into a frontier."""
         if entry.kind is not None and math.isfinite(self._order.width) and self._order.has(entry):
             entry.entered = now
-            entry.in_line = math.log(self._lines.scale(entry.kind))
+            entry.in_line = self._lines.expected(entry.kind)
 
 
 def _missed(expected: float, alive: float, end: float) -> float:

@@ -32,6 +32,11 @@ def _positive(_: object, attribute: attrs.Attribute[float], value: float) -> Non
         raise ValueError(f"{attribute.name} must be more than 0 seconds, not {value!r}")
 
 
+def _finite(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
+    if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
+        raise ValueError(f"{attribute.name} must be seconds, more than 0, not {value!r}")
+
+
 @attrs.frozen
 class FixedPolling:
     """Look at each task every so many seconds.
@@ -50,7 +55,7 @@ class FixedPolling:
 SHORTEST_GAP, LONGEST_GAP = 0.25, 30.0
 # Seconds of lag that one look is worth: with few tasks in flight what counts is to be quick, with
 # many the looks add up.
-_LEAST_COST, _MOST_COST = 0.04, 0.2
+_LEAST_COST, _MOST_COST = 0.04, 0.18
 _FEW = 12
 _USUAL_DURATION = 15.0
 
@@ -65,12 +70,10 @@ class AdaptivePolling:
     Args:
         lag_cost: the seconds of delay that one look is worth: higher is fewer looks and later
             answers, both by its square root. By default 0.04 with up to twelve tasks in
-            flight, rising to 0.2 with sixty.
+            flight, rising to 0.18 with fifty-four.
     """
 
-    lag_cost: float | None = attrs.field(
-        default=None, validator=attrs.validators.optional(_positive)
-    )
+    lag_cost: float | None = attrs.field(default=None, validator=_finite)
 
     def cost(self, in_flight: int) -> float:
         """Return the seconds of delay that one look is worth now."""

@@ -1,0 +1,266 @@
+"""What the learned policy does through the scheduler: its promises, and its figures in a provider
+that lives in virtual time.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import tracemalloc
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fluxflex._core.schedule import AdaptivePolling, FixedPolling, PollPolicy
+from fluxflex._core.scheduler import Scheduler
+from tests.core.provider import KIND, Job, Seen, run, steady
+
+FOREVER = math.inf
+
+
+def scheduler_of(rate: float | None = None, *, seed: int = 1) -> Scheduler:
+    """Return a scheduler with the default policy."""
+    return Scheduler(AdaptivePolling(), rate, Random(seed))
+
+
+def most_in_a_second(looks: list[float]) -> int:
+    """Return how many looks fall into the fullest second, its end not included."""
+    ends = [bisect.bisect_left(looks, look + 1 - 1e-6) for look in looks]
+    return max(end - start for start, end in enumerate(ends))
+
+
+# -- promises --------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    rate=st.floats(1, 60),
+    lives=st.lists(st.tuples(st.floats(0, 40), st.floats(0.01, 90)), min_size=1, max_size=120),
+    seed=st.integers(),
+)
+def test_every_end_is_seen_within_the_rate(
+    rate: float, lives: list[tuple[float, float]], seed: int
+) -> None:
+    """Whatever durations are, no task is forgotten, and no second has more than 1.2 times the rate.
+
+    And none is said to have ended before it did.
+    """
+    jobs = [Job(accepted, duration) for accepted, duration in lives]
+    seen = run(AdaptivePolling(), jobs, rate=rate, seed=seed)
+    assert min(seen.lags()) >= 0
+    assert max(seen.known) < FOREVER
+    assert most_in_a_second(seen.looks) <= max(math.ceil(rate), 1.2 * rate)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    patience=st.floats(0, 120),
+    replies=st.lists(st.tuples(st.floats(0, 3), st.booleans()), min_size=1, max_size=20),
+    known=st.booleans(),
+    seed=st.integers(),
+)
+def test_no_task_times_out_without_a_look_after_its_deadline(
+    patience: float, replies: list[tuple[float, bool]], known: bool, seed: int
+) -> None:
+    """Time is up only by a look that began at the deadline or later, as with any policy."""
+    scheduler = scheduler_of(seed=seed)
+    scheduler.add(1, KIND if known else None, 0.0, patience)
+    began, up, turn = 0.0, False, 0
+    while not up:
+        began = scheduler.next_due()
+        assert scheduler.take(began) == 1
+        slow, usable = replies[min(turn, len(replies) - 1)]
+        up = scheduler.pending(1, began + slow, began if usable else None)
+        turn += 1
+    assert began >= patience
+
+
+def test_a_seed_decides_everything() -> None:
+    """The same generator gives the same looks to the last bit; another one does not."""
+    jobs = steady(80, 0.3, seed=4)
+    first, again = (run(AdaptivePolling(), jobs, seed=5) for _ in range(2))
+    assert first.looks == again.looks
+    assert run(AdaptivePolling(), jobs, seed=6).looks != first.looks
+
+
+def test_behind_the_frontier_the_deadline_holds() -> None:
+    """A task that waits for its turn gets its look at the deadline all the same."""
+    scheduler = scheduler_of()
+    for key in range(100):
+        scheduler.add(key, KIND, 0.0, 90.0 if key == 99 else FOREVER)
+    for key in range(20):  # in order: a narrow frontier
+        scheduler.done(key, 10.0 + key / 10)
+    while (now := scheduler.next_due()) < 90.0:
+        taken = scheduler.take(now)
+        assert taken is not None
+        scheduler.pending(taken, now, now)
+    up = []
+    while (now := scheduler.next_due()) <= 90.0:
+        taken = scheduler.take(now)
+        assert taken is not None
+        if scheduler.pending(taken, now, now):
+            up.append(taken)
+            scheduler.forget(taken, now)
+    assert up == [99]
+
+
+def test_unknown_ages_teach_nothing() -> None:
+    """An attached task is looked at at once, at gaps by the time it was followed; no law learns."""
+    scheduler, other = scheduler_of(), scheduler_of()
+    scheduler.add(1, None, 0.0, FOREVER)
+    assert scheduler.next_due() == 0.0
+    assert scheduler.take(0.0) == 1
+    scheduler.pending(1, 0.0, 0.0)
+    assert scheduler.next_due() == AdaptivePolling().gap(0.0)
+    scheduler.done(1, 3000.0, 3000.0)
+    scheduler.add(2, None, 3000.0, FOREVER)
+    scheduler.forget(2, 3000.0)
+    scheduler.add(3, KIND, 4000.0, FOREVER)
+    other.add(3, KIND, 4000.0, FOREVER)
+    assert scheduler.next_due() == other.next_due()
+
+
+def test_a_reply_that_is_overtaken_teaches_nothing() -> None:
+    """Of two replies the one whose look began earlier brings nothing new."""
+    scheduler = scheduler_of()
+    scheduler.add(1, KIND, 0.0, FOREVER)
+    assert scheduler.pending(1, 9.0, 8.0) is False
+    assert scheduler.pending(1, 10.0, 7.0) is False
+    assert 1 not in {scheduler.take(10.0)}
+
+
+def test_what_times_out_teaches_nothing_by_that() -> None:
+    """To give up a task is not to know how long it took."""
+    scheduler, other = scheduler_of(), scheduler_of()
+    for each in (scheduler, other):
+        each.add(1, KIND, 0.0, FOREVER)
+    scheduler.forget(1, 500.0)
+    for each in (scheduler, other):
+        each.add(2, KIND, 600.0, FOREVER)
+    scheduler.add(3, KIND, 700.0, FOREVER)
+    other.forget(1, 700.0)
+    other.add(3, KIND, 700.0, FOREVER)
+    assert len(scheduler) == len(other) == 2
+
+
+def test_a_hundred_thousand_in_flight_take_little_room() -> None:
+    """At most one KiB for each task."""
+    scheduler = scheduler_of(100)
+    tracemalloc.start()
+    for key in range(20_000):
+        scheduler.add(key, KIND, key / 1000, 600.0 + key / 1000)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size / 20_000 < 1024
+
+
+# -- figures ---------------------------------------------------------------------------------
+
+
+def fixed_at_equal_lag(jobs: list[Job], lag: float) -> Seen:
+    """Return what the fixed interval does that has the same mean lag, or a little more."""
+    short, long = 0.05, 30.0
+    for _ in range(8):
+        middle = math.sqrt(short * long)
+        if run(FixedPolling(middle), jobs, rate=None).lag < lag:
+            short = middle
+        else:
+            long = middle
+    return run(FixedPolling(long), jobs, rate=None)
+
+
+@pytest.mark.parametrize(("spread", "share"), [(0.35, 0.8), (0.15, 0.5)])
+def test_fewer_looks_at_equal_lag(spread: float, share: float) -> None:
+    """What a fixed interval needs for the same mean lag, times 0.8, or 0.5 where spread is small.
+
+    From the first task on: what it takes to learn is counted.
+    """
+    jobs = steady(400, spread, seed=11)
+    learned = run(AdaptivePolling(), jobs)
+    fixed = fixed_at_equal_lag(jobs, learned.lag)
+    assert fixed.lag >= learned.lag
+    assert learned.looks_each <= share * fixed.looks_each
+
+
+@pytest.mark.parametrize(
+    ("median", "lag", "looks"), [(6.0, 0.96, 4.1), (18.0, 1.07, 11.9), (50.0, 1.61, 28.0)]
+)
+def test_a_single_task_without_history(median: float, lag: float, looks: float) -> None:
+    """The first task of a session is seen about a second late, whether it is quick or slow."""
+    rng = Random(3)
+    ends = [
+        run(AdaptivePolling(), [Job(0.0, median * math.exp(rng.gauss(0, 0.35)))], seed=seed)
+        for seed in range(200)
+    ]
+    assert math.fsum(seen.lag for seen in ends) / 200 <= lag
+    assert math.fsum(seen.looks_each for seen in ends) / 200 <= looks
+
+
+def test_a_queue_is_followed_from_its_head() -> None:
+    """Where the provider works through a queue in order, the many who wait cost next to nothing."""
+    rng, free, jobs = Random(2), [0.0] * 20, []
+    for turn in range(600):
+        start = min(free)
+        free[free.index(start)] = end = start + 15 * math.exp(rng.gauss(0, 0.25))
+        jobs.append(Job(turn / 1000, end - turn / 1000))
+    learned, fixed = run(AdaptivePolling(), jobs), run(FixedPolling(3.0), jobs)
+    assert learned.lag < 2.0
+    assert learned.looks_each < 9
+    assert fixed.looks_each > 50
+    assert most_in_a_second(learned.looks) <= 120
+
+
+def test_an_order_that_breaks_is_found_out() -> None:
+    """Samples from behind the frontier find that others end first, and all are looked at again."""
+    jobs = [Job(turn / 1000, 10.0 + turn / 20) for turn in range(300)]
+    start = 40.0
+    jobs += [Job(start + turn / 1000, 40.0 - turn / 20) for turn in range(600)]
+    seen = run(AdaptivePolling(), jobs)
+    assert max(seen.lags(300)) < 25
+    assert seen.lag < 5
+
+
+def with_callbacks(jobs: list[Job], until: float) -> list[Job]:
+    """Return the jobs, with a callback soon after its end for each that ends before a time."""
+    return [Job(job.accepted, job.duration, 0.2 if job.ends < until else FOREVER) for job in jobs]
+
+
+def test_polling_relaxes_while_callbacks_arrive_and_takes_over_when_they_stop() -> None:
+    """Callbacks make most looks needless; once they stop, ends are seen within seconds."""
+    jobs = steady(400, 0.35, seed=7)
+    alone = run(AdaptivePolling(), jobs)
+    relaxed = run(AdaptivePolling(), with_callbacks(jobs, FOREVER))
+    assert relaxed.lag <= 0.25
+    assert relaxed.looks_each < 0.35 * alone.looks_each
+
+    stop = 200.0
+    mixed = with_callbacks(jobs, stop)
+    seen = run(AdaptivePolling(), mixed)
+    orphans = [n for n, job in enumerate(mixed) if job.callback == FOREVER]
+    first = sorted(orphans, key=lambda n: jobs[n].ends)[:10]
+    assert max(seen.known[n] - jobs[n].ends for n in first) < 12
+    late = [seen.known[n] - jobs[n].ends for n in orphans if jobs[n].ends > stop + 30]
+    usual = [alone.known[n] - jobs[n].ends for n in orphans if jobs[n].ends > stop + 30]
+    assert math.fsum(late) < 1.4 * math.fsum(usual)
+
+
+@pytest.mark.parametrize("policy", [AdaptivePolling(), FixedPolling(5.0)])
+def test_turned_away_the_rate_yields(policy: PollPolicy) -> None:
+    """After a 429 half as many looks go out, whichever the policy."""
+    scheduler = Scheduler(policy, 40, Random(1))
+    for key in range(4000):
+        scheduler.add(key, KIND, 0.0, FOREVER)
+    looks = []
+    while (now := scheduler.next_due()) < 40.0:
+        key_ = scheduler.take(now)
+        assert key_ is not None
+        looks.append(now)
+        if len(looks) == 200:
+            scheduler.throttled(key_, now, None)
+            cut = now
+        else:
+            scheduler.pending(key_, now, now)
+    assert sum(cut < look <= cut + 2 for look in looks) <= 50
+    assert sum(cut - 2 < look <= cut for look in looks) >= 79
