@@ -42,10 +42,14 @@ _FINEST, _GROWTH = 0.3, 0.1
 # The edges of the cells in ln(age / scale): from a twentieth of the scale to twenty times it,
 # finest about the scale itself.
 EDGES = [_FINEST * math.sinh(_GROWTH * (edge - _MIDDLE)) for edge in range(CELLS + 1)]
-# Per unit of ln(age), before and after the scale: nothing is ever impossible. Doubt about young
-# tasks costs looks in vain; too little doubt about old ones would cost long waits.
-_LEAST_EARLY, _LEAST_LATE = 0.005, 0.2
-_LEAST = [(_LEAST_EARLY if a < 0 else _LEAST_LATE) * (b - a) for a, b in pairwise(EDGES)]
+# The least hazards, per unit of ln(age): nothing is ever impossible. Doubt about the young costs
+# looks in vain, too little doubt about the old long waits; and the longer a task is overdue, the
+# less the others tell about it.
+_LEAST_EARLY, _LEAST_LATE, _LEAST_AT_LAST = 0.005, 0.07, 1.0
+_LEAST = [
+    (b - a) * (_LEAST_EARLY if a < 0 else min(_LEAST_LATE * math.exp(2 * a), _LEAST_AT_LAST))
+    for a, b in pairwise(EDGES)
+]
 _ROUNDING = 1e-9
 _PRIOR_TASKS = 8
 _MEMORY = 300  # tasks; those before count e times less

@@ -144,7 +144,7 @@ class Scheduler:
         entry = self._entries.get(key)
         if entry is None:
             return False
-        return self._looked(entry, now, usable=False, least=0.0 if retry_after else _PAUSE)
+        return self._looked(entry, now, usable=False, least=_PAUSE if retry_after is None else 0.0)
 
     def done(self, key: Key, now: float, sent: float | None = None) -> None:
         """Forget a task that ended, and learn from it; unknown ones are ignored.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-from random import Random
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from fluxflex._core.durations import Law, LifeTable
 from fluxflex._core.schedule import AdaptivePolling, FixedPolling, PollPolicy, Schedule
-from tests.core.provider import KIND
+from tests.core.provider import KIND, chance
 
 
 @pytest.mark.parametrize("seconds", [0.1, 1, 7.5, 3600.0])
@@ -127,7 +126,7 @@ def hazard_at(table: LifeTable, age: float, scale: float) -> float:
 
 def test_looks_come_where_the_answer_is_likely() -> None:
     """After a hundred tasks of about 20 seconds, looks are dense there and rare elsewhere."""
-    law, rng = Law(Random(1)), Random(2)
+    law, rng = Law(chance(1)), chance(2)
     for _ in range(100):
         law.ended(KIND, 0.0, 20 * math.exp(rng.gauss(0, 0.1)), exact=True)
     looks = ages(Schedule(law.table), law.scale(KIND), math.sqrt(2 * 0.1 / 20), 60.0)
@@ -138,7 +137,7 @@ def test_looks_come_where_the_answer_is_likely() -> None:
 
 def test_what_is_learnt_changes_the_schedule() -> None:
     """A schedule follows its table: the same question has another answer after the news."""
-    law = Law(Random(1))
+    law = Law(chance(1))
     schedule = Schedule(law.table)
     before = schedule.next_age(0.0, 15.0, 0.5)
     for _ in range(100):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable
-from random import Random
 
 import attrs
 import pytest
@@ -16,6 +15,7 @@ from fluxflex._core.gate import RateGate
 from fluxflex._core.lifecycle import Key
 from fluxflex._core.schedule import FixedPolling
 from fluxflex._core.scheduler import PollScheduler, Scheduler
+from tests.core.provider import chance
 
 FOREVER = math.inf
 KIND = ("1K", 0, 0)
@@ -70,7 +70,7 @@ def test_never_faster_than_the_rate(
     rate: float, gap: float, adds: list[tuple[float, int, bool]]
 ) -> None:
     """However tasks come and go, no second has more than 1.2 times the rate, or one at least."""
-    scheduler = Scheduler(FixedPolling(gap), rate, Random(1))
+    scheduler = Scheduler(FixedPolling(gap), rate, chance(1))
     looks: list[Look] = []
     now, key = 0.0, 0
     for wait, many, stay in adds:
@@ -86,7 +86,7 @@ def test_never_faster_than_the_rate(
 
 def test_a_far_look_does_not_starve_the_near_ones() -> None:
     """Asking when the next look is due uses up no time: tasks that come meanwhile get the rate."""
-    scheduler = Scheduler(FixedPolling(60), 10, Random(1))
+    scheduler = Scheduler(FixedPolling(60), 10, chance(1))
     scheduler.add(0, KIND, 0.0, FOREVER)
     assert scheduler.next_due() == 60.0
     for key in range(1, 101):
@@ -120,7 +120,7 @@ def test_the_gate_opens_when_it_says(rate: float, start: float) -> None:
 
 def test_no_rate_is_no_limit() -> None:
     """With `None` everything that is due is given at once."""
-    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler = Scheduler(FixedPolling(1), None, chance(1))
     for key in range(1000):
         scheduler.add(key, KIND, 0.0, FOREVER)
     looks = drive(scheduler, 1.0, scheduler.forget)
@@ -133,7 +133,7 @@ def test_no_rate_is_no_limit() -> None:
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=50))
 def test_earliest_due_first(accepted: list[float]) -> None:
     """Tasks are given in the order in which they are due, first come first where that is equal."""
-    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler = Scheduler(FixedPolling(1), None, chance(1))
     for key, now in enumerate(accepted):
         scheduler.add(key, KIND, now, FOREVER)
     order = []
@@ -144,7 +144,7 @@ def test_earliest_due_first(accepted: list[float]) -> None:
 
 def test_nothing_is_given_before_it_is_due() -> None:
     """`take` gives nothing early, nothing twice, and nothing where there is nothing."""
-    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler = Scheduler(FixedPolling(1), None, chance(1))
     assert scheduler.next_due() == math.inf
     assert scheduler.take(0.0) is None
     scheduler.add(1, KIND, 0.0, FOREVER)
@@ -159,7 +159,7 @@ def test_nothing_is_given_before_it_is_due() -> None:
 
 def test_next_due_is_never_in_the_past() -> None:
     """What is overdue is due now, at the latest time that was asked about."""
-    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler = Scheduler(FixedPolling(1), None, chance(1))
     assert scheduler.take(7.0) is None
     scheduler.add(1, KIND, 0.0, FOREVER)
     assert scheduler.next_due() == 7.0
@@ -178,7 +178,7 @@ def test_no_task_times_out_without_a_look_after_its_deadline(
     gap: float, patience: float, replies: list[tuple[float, bool]]
 ) -> None:
     """Time is up only by a look that began at the deadline or later, however slow replies are."""
-    scheduler = Scheduler(FixedPolling(gap), None, Random(1))
+    scheduler = Scheduler(FixedPolling(gap), None, chance(1))
     scheduler.add(1, KIND, 0.0, patience)
     began, up, turn = 0.0, False, 0
     while not up:
@@ -192,7 +192,7 @@ def test_no_task_times_out_without_a_look_after_its_deadline(
 
 def test_the_look_at_the_deadline_is_not_late() -> None:
     """A look is due at the deadline itself, even where the gap would pass over it."""
-    scheduler = Scheduler(FixedPolling(40), None, Random(1))
+    scheduler = Scheduler(FixedPolling(40), None, chance(1))
     scheduler.add(1, KIND, 0.0, 60.0)
     looks = drive(scheduler, 50.0, still_running(scheduler))
     assert looks == [(40.0, 1)]
@@ -203,7 +203,7 @@ def test_the_look_at_the_deadline_is_not_late() -> None:
 
 def test_a_look_that_began_before_the_deadline_does_not_count() -> None:
     """A reply that comes after the deadline, to a look from before it, asks for another look."""
-    scheduler = Scheduler(FixedPolling(9.9), None, Random(1))
+    scheduler = Scheduler(FixedPolling(9.9), None, chance(1))
     scheduler.add(1, KIND, 0.0, 10.0)
     assert scheduler.take(9.9) == 1
     assert scheduler.pending(1, 15.0, 15.0) is False
@@ -213,7 +213,7 @@ def test_a_look_that_began_before_the_deadline_does_not_count() -> None:
 
 def test_after_the_deadline_unusable_looks_are_repeated() -> None:
     """Time is up after five looks a second apart without a usable answer; none before counts."""
-    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler = Scheduler(FixedPolling(1), None, chance(1))
     scheduler.add(1, KIND, 0.0, 4.0)
     verdicts: list[bool] = []
     looks = drive(
@@ -229,7 +229,7 @@ def test_after_the_deadline_unusable_looks_are_repeated() -> None:
 
 def test_a_usable_look_after_the_deadline_ends_it() -> None:
     """The first usable look after the deadline that finds the task running says: time is up."""
-    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler = Scheduler(FixedPolling(1), None, chance(1))
     scheduler.add(1, KIND, 0.0, 1.0)
     assert scheduler.take(1.0) == 1
     assert scheduler.pending(1, 1.0, None) is False
@@ -239,7 +239,7 @@ def test_a_usable_look_after_the_deadline_ends_it() -> None:
 
 def test_a_deadline_that_has_passed_is_due_at_once() -> None:
     """A task that is added late gets its look without any gap."""
-    scheduler = Scheduler(FixedPolling(30), None, Random(1))
+    scheduler = Scheduler(FixedPolling(30), None, chance(1))
     scheduler.add(1, KIND, 10.0, 5.0)
     assert scheduler.take(10.0) == 1
     assert scheduler.pending(1, 10.0, 10.0) is True
@@ -261,7 +261,7 @@ def gaps_of(scheduler: Scheduler, count: int, note: Callable[[float], object]) -
 
 def test_the_gap_doubles_while_there_is_no_news() -> None:
     """After five looks in a row without a usable answer the gap doubles, up to 30 seconds."""
-    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler = Scheduler(FixedPolling(1), None, chance(1))
     scheduler.add(1, KIND, 0.0, FOREVER)
     gaps = gaps_of(scheduler, 12, lambda now: scheduler.pending(1, now, None))
     assert gaps == [1, 1, 1, 1, 1, 2, 4, 8, 16, 30, 30, 30]
@@ -270,14 +270,14 @@ def test_the_gap_doubles_while_there_is_no_news() -> None:
 
 def test_a_long_gap_is_not_cut_by_the_longest() -> None:
     """Where the policy's own gap is longer than 30 seconds it stays."""
-    scheduler = Scheduler(FixedPolling(60), None, Random(1))
+    scheduler = Scheduler(FixedPolling(60), None, chance(1))
     scheduler.add(1, KIND, 0.0, FOREVER)
     assert gaps_of(scheduler, 8, lambda now: scheduler.pending(1, now, None)) == [60] * 8
 
 
 def test_a_day_without_news_overflows_nothing() -> None:
     """Thousands of looks in a row without an answer are borne: the gap stays the longest."""
-    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler = Scheduler(FixedPolling(1), None, chance(1))
     scheduler.add(1, KIND, 0.0, FOREVER)
     gaps = gaps_of(scheduler, 3000, lambda now: scheduler.pending(1, now, None))
     assert gaps[-1] == 30
@@ -285,7 +285,7 @@ def test_a_day_without_news_overflows_nothing() -> None:
 
 def test_a_429_with_retry_after_holds_for_all() -> None:
     """Nothing is looked at before the time the provider names, then all of it in order."""
-    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler = Scheduler(FixedPolling(1), None, chance(1))
     for key in (1, 2, 3):
         scheduler.add(key, KIND, 0.0, FOREVER)
     assert scheduler.take(1.0) == 1
@@ -297,7 +297,7 @@ def test_a_429_with_retry_after_holds_for_all() -> None:
 
 def test_a_shorter_retry_after_does_not_cut_a_longer_one() -> None:
     """Of two pauses the later end holds."""
-    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler = Scheduler(FixedPolling(1), None, chance(1))
     scheduler.add(1, KIND, 0.0, FOREVER)
     scheduler.add(2, KIND, 0.0, FOREVER)
     assert scheduler.take(1.0) == 1
@@ -309,7 +309,7 @@ def test_a_shorter_retry_after_does_not_cut_a_longer_one() -> None:
 
 def test_a_429_without_retry_after_holds_for_one() -> None:
     """Without a time only the task that was turned away waits, for a second at least."""
-    scheduler = Scheduler(FixedPolling(0.5), None, Random(1))
+    scheduler = Scheduler(FixedPolling(0.5), None, chance(1))
     scheduler.add(1, KIND, 0.0, FOREVER)
     scheduler.add(2, KIND, 0.0, FOREVER)
     assert scheduler.take(0.5) == 1
@@ -320,7 +320,7 @@ def test_a_429_without_retry_after_holds_for_one() -> None:
 
 def test_many_a_429_makes_the_gap_double_too() -> None:
     """Being turned away again and again is no news: the pause grows as with any other."""
-    scheduler = Scheduler(FixedPolling(0.5), None, Random(1))
+    scheduler = Scheduler(FixedPolling(0.5), None, chance(1))
     scheduler.add(1, KIND, 0.0, FOREVER)
     gaps = gaps_of(scheduler, 11, lambda now: scheduler.throttled(1, now, None))
     assert gaps == [1, 1, 1, 1, 1, 1, 2, 4, 8, 16, 30]
@@ -328,7 +328,7 @@ def test_many_a_429_makes_the_gap_double_too() -> None:
 
 def test_turned_away_after_the_deadline_time_is_up_at_last() -> None:
     """A 429 after the deadline is repeated like any other unusable look, and not for ever."""
-    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler = Scheduler(FixedPolling(1), None, chance(1))
     scheduler.add(1, KIND, 0.0, 1.0)
     verdicts: list[bool] = []
     looks = drive(
@@ -343,7 +343,7 @@ def test_turned_away_after_the_deadline_time_is_up_at_last() -> None:
 
 def test_done_forgets() -> None:
     """A task that is done is never given again, and nothing noted about it brings it back."""
-    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler = Scheduler(FixedPolling(1), None, chance(1))
     scheduler.add(1, KIND, 0.0, FOREVER)
     scheduler.add(2, KIND, 0.5, FOREVER)
     assert len(scheduler) == 2
@@ -361,7 +361,7 @@ def test_done_forgets() -> None:
 
 def test_added_again_a_task_starts_anew() -> None:
     """A task that is added while it is looked at has one look, by the new clock and deadline."""
-    scheduler = Scheduler(FixedPolling(1), None, Random(1))
+    scheduler = Scheduler(FixedPolling(1), None, chance(1))
     scheduler.add(1, KIND, 0.0, 2.0)
     scheduler.add(1, KIND, 5.0, 50.0)
     assert len(scheduler) == 1
@@ -374,7 +374,7 @@ def test_added_again_a_task_starts_anew() -> None:
 @pytest.mark.parametrize("live", [0, 1, 100])
 def test_the_heap_follows_what_is_in_flight(live: int) -> None:
     """Tasks that callbacks end long before their look leave nothing behind, the others stay."""
-    scheduler = Scheduler(FixedPolling(3600), None, Random(1))
+    scheduler = Scheduler(FixedPolling(3600), None, chance(1))
     for key in range(live):
         scheduler.add(key, KIND, float(key), FOREVER)
     for key in range(live, live + 20_000):
@@ -387,7 +387,7 @@ def test_the_heap_follows_what_is_in_flight(live: int) -> None:
 
 def test_the_heap_stays_small_when_one_task_is_added_for_ever() -> None:
     """Adding the same task again and again leaves no trail either."""
-    scheduler = Scheduler(FixedPolling(3600), None, Random(1))
+    scheduler = Scheduler(FixedPolling(3600), None, chance(1))
     for turn in range(5000):
         scheduler.add(1, KIND, float(turn), FOREVER)
     assert len(scheduler._heap) <= 66
@@ -400,7 +400,7 @@ def test_the_heap_stays_small_when_one_task_is_added_for_ever() -> None:
 @pytest.mark.parametrize("gap", [0.0, -5.0, float("nan"), float("-inf")])
 def test_a_gap_that_is_none_means_at_once(gap: float) -> None:
     """A policy that names no time to wait makes a look due now: it disturbs no other task."""
-    scheduler = Scheduler(Given(gap), 10, Random(1))
+    scheduler = Scheduler(Given(gap), 10, chance(1))
     scheduler.add(1, KIND, 5.0, FOREVER)
     scheduler.add(2, KIND, 4.0, FOREVER)
     assert scheduler.next_due() == 4.0
@@ -411,7 +411,7 @@ def test_a_gap_that_is_none_means_at_once(gap: float) -> None:
 
 def test_a_gap_without_end_leaves_the_deadline() -> None:
     """A policy that never looks is met by the deadline's look; without one there is none."""
-    scheduler = Scheduler(Given(math.inf), 10, Random(1))
+    scheduler = Scheduler(Given(math.inf), 10, chance(1))
     scheduler.add(1, KIND, 0.0, 600.0)
     scheduler.add(2, KIND, 0.0, FOREVER)
     assert drive(scheduler, 1e9, scheduler.forget) == [(600.0, 1)]
