@@ -224,7 +224,8 @@ class Law:
             score, information = _between(early / root, late / root)
         self.table.ended(start, max(start, at))
         before, known = _tail(early / root)
-        self._move(effects, _bounded(score - before), max(_LEAST_INFORMATION, information - known))
+        rest = max(_LEAST_INFORMATION, information - known)
+        self._move(effects, _bounded(score - before), rest)
         self._follow(effects, _bounded(score), information)
 
     def _new(self, kind: Kind) -> tuple[_Effect, ...]:
@@ -266,8 +267,9 @@ class Law:
         self._error += _BIAS_GAIN * (abs(error) - self._error)
         biased = abs(self._bias) / self._error if self._error else 0.0
         noise = _LEVEL_NOISE + _BIASED_NOISE * max(0.0, biased - _USUAL_BIAS)
+        more = spread * _EFFECT_NOISE
         for effect in effects:
-            effect.variance = min(effect.variance + spread * _EFFECT_NOISE, effect.most)
+            effect.variance = min(effect.variance + more, effect.most)
         level = self._level
         level.variance = min(level.variance + spread * noise, level.most)
 

@@ -28,7 +28,7 @@ P = TypeVar("P", bound=Placed)
 _RECENT = 32
 _ENOUGH = 8
 # The frontier: so much wider than the highest of the latest ranks, and narrower only by a leap.
-_SPAN, _MARGIN = 2, 8
+_SPAN, _MARGIN = 2, 5
 _NARROWER = 1.5
 _turn = attrgetter("turn")
 

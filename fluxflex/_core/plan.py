@@ -126,7 +126,7 @@ _LEAST_JITTER, _JITTER = 0.85, 0.3
 _SHARE_GAIN = 1 / 16
 _MOST_RELAXED = 5.0
 # The clock of the frontier is used where its errors are so much smaller.
-_BETTER = 0.9
+_BETTER = 0.8
 _ERROR_GAIN = 0.1
 # Every so many looks one is a sample from behind the frontier; more of them after a hit.
 _OFTEN, _RARE = 4.0, 32.0
@@ -197,12 +197,10 @@ class Learning:
 
     def runs(self, entry: Entry, sent: float) -> None:
         """Learn that so old a task is not finished."""
-        kind = entry.kind
-        if kind is None:
+        kind, alive = entry.kind, entry.alive
+        if kind is None or sent <= alive:
             return
-        alive, entry.alive = entry.alive, sent
-        if sent <= alive:
-            return
+        entry.alive = sent
         self._ages.survived(kind, max(0.0, alive - entry.since), sent - entry.since)
         if entry.entered is not None:
             self._lines.survived(kind, max(0.0, alive - entry.entered), sent - entry.entered)

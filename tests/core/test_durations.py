@@ -164,6 +164,15 @@ def test_survival_moves_the_scale_up() -> None:
     assert law.scale(KIND) > 20
 
 
+def test_doubt_has_a_ceiling() -> None:
+    """Years without a task of a kind make nobody doubt more than at the very beginning."""
+    law = Law(chance(1))
+    law.ended(KIND, 14.0, 15.0)
+    for _ in range(20_000):
+        law.ended(SLOW, 0.0, 15.0, exact=True)
+    assert 10 < law.scale(KIND) < 20
+
+
 def test_no_time_passed_is_no_news() -> None:
     """A look that began before one that is known already teaches nothing."""
     law = Law(chance(1))

@@ -44,20 +44,20 @@ def test_ends_in_order_make_a_frontier() -> None:
     order, tasks = line(100)
     for task in tasks[:8]:
         order.ended(task)
-    assert order.width == 8
-    assert order.outside == 92 - 8
-    assert order.has(tasks[15])
-    assert not order.has(tasks[16])
-    assert order.ended(tasks[8]) == [tasks[16]]
-    assert order.has(tasks[16])
+    assert order.width == 5
+    assert order.outside == 92 - 5
+    assert order.has(tasks[12])
+    assert not order.has(tasks[13])
+    assert order.ended(tasks[8]) == [tasks[13]]
+    assert order.has(tasks[13])
 
 
 def test_a_rank_makes_room_for_twice_as_many() -> None:
-    """The frontier is twice as wide as the highest of the latest ranks, and eight more."""
+    """The frontier is twice as wide as the highest of the latest ranks, and five more."""
     order, tasks = line(100)
     for task in tasks[10:18]:
         order.ended(task)
-    assert order.width == 28
+    assert order.width == 25
 
 
 def test_an_end_behind_the_frontier_doubles_it_at_once() -> None:
@@ -65,11 +65,11 @@ def test_an_end_behind_the_frontier_doubles_it_at_once() -> None:
     order, tasks = line(400)
     for task in tasks[:8]:
         order.ended(task)
-    assert order.width == 8
+    assert order.width == 5
     came = order.ended(tasks[100])
-    assert order.width == 2 * 92 + 8
+    assert order.width == 2 * 92 + 5
     turns = [task.turn for task in came]
-    assert sorted(turns) == [turn for turn in range(16, 201) if turn != 100]
+    assert sorted(turns) == [turn for turn in range(13, 198) if turn != 100]
 
 
 def test_it_narrows_only_by_a_leap() -> None:
@@ -78,13 +78,13 @@ def test_it_narrows_only_by_a_leap() -> None:
     for task in tasks[20:28]:
         order.ended(task)
     wide = order.width
-    assert wide == 48
+    assert wide == 45
     for task in tasks[:20]:
         order.ended(task)
     assert order.width == wide
     for task in tasks[28:60]:
         order.ended(task)
-    assert order.width == 8
+    assert order.width == 5
 
 
 def test_few_in_flight_teach_no_order() -> None:
@@ -101,8 +101,8 @@ def test_dropped_ones_make_room_too() -> None:
     for task in tasks[:8]:
         order.ended(task)
     assert order.drop(tasks[50]) == []
-    assert order.drop(tasks[9]) == [tasks[16]]
-    assert order.width == 8
+    assert order.drop(tasks[9]) == [tasks[13]]
+    assert order.width == 5
 
 
 @given(st.integers())
@@ -113,7 +113,7 @@ def test_samples_come_from_behind(seed: int) -> None:
         order.ended(task)
     rng = chance(seed)
     turns = {order.sample(rng).turn for _ in range(300)}
-    assert turns <= set(range(16, 40))
+    assert turns <= set(range(13, 40))
     assert len(turns) > 15
 
 

@@ -350,6 +350,7 @@ def test_done_forgets() -> None:
     scheduler.forget(1, 1.0)
     scheduler.forget(1, 1.0)
     scheduler.forget(99, 1.0)
+    scheduler.done(99, 1.0)
     assert len(scheduler) == 1
     assert scheduler.pending(1, 1.0, 1.0) is False
     assert scheduler.throttled(1, 1.0, None) is False

@@ -133,6 +133,25 @@ def test_a_reply_that_is_overtaken_teaches_nothing() -> None:
     assert scheduler.next_due() == FOREVER
 
 
+def test_a_task_that_is_looked_at_comes_in_with_its_reply() -> None:
+    """A look in the air, at one whose turn comes meanwhile, is not doubled."""
+    scheduler = scheduler_of()
+    for key in range(40):
+        scheduler.add(key, KIND, 0.0, FOREVER)
+    taken = []
+    while (now := scheduler.next_due()) < 20.0:
+        key_ = scheduler.take(now)
+        assert key_ is not None
+        taken.append(key_)
+    for key in range(20):
+        scheduler.done(key, 20.0, 19.0)
+    assert sorted(taken) == list(range(40))
+    assert scheduler.next_due() == FOREVER
+    assert scheduler.throttled(0, 20.0, 1.0) is False
+    assert scheduler.pending(20, 20.0, 19.0) is False
+    assert scheduler.next_due() < 60.0
+
+
 def test_what_times_out_teaches_nothing_by_that() -> None:
     """To give up a task is not to know how long it took: the next one is due as without it."""
     scheduler, other = scheduler_of(), scheduler_of()
