@@ -98,7 +98,8 @@ class Scheduler:
         self, key: Key, kind: Kind | None, now: float, deadline: float, *, webhook: bool = False
     ) -> None:
         """Begin to look at a task that was accepted now."""
-        self.forget(key, now)
+        if key in self._entries:
+            self.forget(key, now)
         self._slots += 1
         entry = self._entries[key] = Entry(key, self._slots, kind, now, deadline, webhook)
         self._push(entry, self._plan.begin(entry))
