@@ -21,7 +21,8 @@ FLOORS: list[set[str]] = [
     {"_core.retry", "_core.refusals", "_core.registry", "_core.till", "_core.scheduler"},
     {"_core.encode", "_core.decode"},
     # Pure below: no loop, no clock, no I/O, no logging.
-    {"_aio.transport", "_aio.limiter", "_aio.reports", "_aio.tally", "_aio.crew"},
+    {"_aio.deadlines", "_aio.limiter", "_aio.reports", "_aio.tally", "_aio.crew"},
+    {"_aio.transport"},
     {"_aio.slots", "_aio.entry", "_aio.pictures", "_aio.room", "_aio.trouble"},
     {"_aio.sender", "_aio.images", "_aio.settings", "_aio.schema"},
     {"_aio.poller", "_aio.handle", "_aio.account", "_aio.store"},

@@ -25,6 +25,7 @@ from aiohttp.tracing import Trace
 from multidict import CIMultiDict
 from yarl import URL
 
+from fluxflex._aio.deadlines import Deadlines
 from fluxflex._core.exchange import Call, Phase, Redirects, Reply, Unanswered
 
 log = logging.getLogger("fluxflex")
@@ -41,7 +42,7 @@ _SHORTEST_SECRET = 8
 # What may stand in an address as it is, the percent sign of what is quoted already above all.
 _AS_IT_IS = "%/:?[]@!$&'()*+,;="
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# A call without a body sees no writing; of it these say for certain that nothing was written.
+# What says for certain that nothing was written.
 _NOT_REACHED = (
     aiohttp.ClientConnectorError,
     aiohttp.ClientHttpProxyError,
@@ -81,6 +82,7 @@ class _Progress:
     response: aiohttp.ClientResponse | None = None
     chunks: list[bytes] = attrs.field(factory=list)
     size: int = 0
+    reached: bool = True  # unless an error says that no connection was made
 
 
 class _Body(aiohttp.BytesPayload):
@@ -137,7 +139,7 @@ class AiohttpTransport:
         self._key = key or ""
         self._secret = _secret(key) if key and len(key) >= _SHORTEST_SECRET else None
         self._ways: dict[tuple[URL | None, bool], _Way] = {}
-        self._scopes: set[asyncio.Timeout] = set()
+        self._deadlines = Deadlines()
         self._most = math.inf
         self._session = aiohttp.ClientSession(
             connector=connector or _Connector(limit=connections, keepalive_timeout=KEEP_ALIVE),
@@ -148,7 +150,7 @@ class AiohttpTransport:
         )
 
     def __repr__(self) -> str:
-        return f"<AiohttpTransport: {len(self._scopes)} in the air>"
+        return f"<AiohttpTransport: {len(self._deadlines)} in the air>"
 
     async def send(self, call: Call, *, timeout: float) -> Reply | Unanswered:
         """Send a call and return what came of it; never raise for the network."""
@@ -171,14 +173,11 @@ class AiohttpTransport:
     def hurry(self, seconds: float) -> None:
         """Give what is in the air, and what is sent from now on, at most so many seconds."""
         self._most = min(self._most, seconds)
-        latest = asyncio.get_running_loop().time() + seconds
-        for scope in self._scopes:
-            when = scope.when()
-            if when is not None and when > latest and not scope.expired():
-                scope.reschedule(latest)
+        self._deadlines.hurry(seconds)
 
     async def aclose(self) -> None:
         """Close the connections."""
+        self._deadlines.close()
         await self._session.close()
 
     async def _exchange(
@@ -186,23 +185,28 @@ class AiohttpTransport:
     ) -> Reply | Unanswered:
         progress = _Progress()
         complete, reason, hopeless = False, "", False
-        scope = asyncio.timeout(seconds)
-        self._scopes.add(scope)
+        deadline = self._deadlines.begin(seconds)
         try:
-            async with scope:
-                await self._once(call, url, at, progress)
-                complete = True
+            await self._once(call, url, at, progress)
+            complete = True
+        except asyncio.CancelledError:
+            if not deadline.was_ours():
+                raise
         except Exception as error:  # noqa: BLE001 - whatever a hostile reply makes a parser raise
-            late = scope.expired()
-            reason = f"no reply within {seconds:g} seconds" if late else self._words(error)
-            hopeless = isinstance(error, _HOPELESS)
-            if call.body is None and not (isinstance(error, _NOT_REACHED) or self._session.closed):
-                progress.phase = Phase.WRITING
+            deadline.was_ours()
+            reason, hopeless = self._words(error), isinstance(error, _HOPELESS)
+            if isinstance(error, _NOT_REACHED) or self._session.closed:
+                progress.reached = False
         finally:
-            self._scopes.discard(scope)
+            self._deadlines.end(deadline)
+        if deadline.passed:
+            reason = f"no reply within {seconds:g} seconds"
         got: Reply | Unanswered
         if progress.response is None:
-            got = Unanswered(phase=progress.phase, reason=reason, hopeless=hopeless)
+            # A call without a body sees no writing.
+            written = call.body is None and progress.reached
+            phase = Phase.WRITING if written else progress.phase
+            got = Unanswered(phase=phase, reason=reason, hopeless=hopeless)
         else:
             got = self._reply(call, progress, complete=complete)
         if log.isEnabledFor(logging.DEBUG):  # without the query: picture hosts sign theirs
