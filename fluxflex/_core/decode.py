@@ -21,7 +21,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 
 import attrs
@@ -211,7 +211,7 @@ def _event(
     data: _Object, body: _Object, task_id: str | None, *, callback: bool = False
 ) -> TaskEvent | None:
     word = _text(data.get("status")) or _text(body.get("status"))
-    urls = tuple(dict.fromkeys(_urls(data, callback=callback)))
+    urls = _urls(data, callback=callback)
     if word is None and not urls:
         return None
     match (word or "completed").lower():
@@ -225,18 +225,18 @@ def _event(
             return Running(task_id, other)
 
 
-def _urls(data: _Object, *, callback: bool) -> Iterator[str]:
+def _urls(data: _Object, *, callback: bool) -> tuple[str, ...]:
     output = data.get("output")
-    if isinstance(output, dict):
-        yield from _pictures(output.get("image_url"), output.get("image_urls"))
+    found = _pictures(output) if isinstance(output, dict) else []
     # Elsewhere than in a callback, a flat `image_urls` is the request's own: its references.
-    yield from _pictures(data.get("image_url"), data.get("image_urls") if callback else None)
+    found += _pictures(data if callback else {"image_url": data.get("image_url")})
+    return tuple(dict.fromkeys(found))
 
 
-def _pictures(one: object, many: object) -> Iterator[str]:
-    for url in (one, *(many if isinstance(many, list) else ())):
-        if isinstance(url, str) and url.startswith(("http://", "https://")):
-            yield url
+def _pictures(place: _Object) -> list[str]:
+    one, many = place.get("image_url"), place.get("image_urls")
+    urls = [one, *many] if isinstance(many, list) else [one]
+    return [u for u in urls if isinstance(u, str) and u.startswith(("http://", "https://"))]
 
 
 def _failure(data: _Object, body: _Object, task_id: str | None) -> GenerationError:
