@@ -1,0 +1,1 @@
+"""The parts of `field.py`: the clients, what is measured of them, and how it is reported."""
