@@ -129,7 +129,7 @@ async def crowd(client: Client, job: Job) -> Figures:
     gc.collect()
     work, before, begun = job.work(), resident(), time.perf_counter()
     async with ticking() as late:
-        running = asyncio.create_task(_held(client, work))
+        running = asyncio.create_task(client(work))
         accepted = 0
         while accepted < job.count and time.perf_counter() - begun < job.seconds:
             await asyncio.sleep(0.2)
@@ -152,10 +152,6 @@ async def crowd(client: Client, job: Job) -> Figures:
         "ended": running.done(),
     }
     return figures
-
-
-async def _held(client: Client, work: Work) -> None:
-    await client(work)
 
 
 async def trouble(client: Client, job: Job) -> Figures:

@@ -24,6 +24,8 @@ FAULTS = ("drop", "500", "503", "429")
 # A 429 is over after some time, so that who waits for that is seen to be accepted; the other
 # faults outlast every client's patience.
 _PATIENCE, _SHORT = 30, 5
+# Seconds for one process: more than any of them takes.
+_LONGEST = 900
 
 # A row is a JSON object; what a child prints is foreign until it is in one.
 Row = dict[str, Any]
@@ -90,12 +92,16 @@ def run(conduct: fast_server.Conduct, **job: object) -> Row:
     """Do one job in a fresh process, against a fresh provider."""
     ours, theirs = cpus()
     folders = [str(Path(fast_server.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    # A proxy of the machine's has no part in this.
+    env = {name: text for name, text in os.environ.items() if not name.lower().endswith("_proxy")}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
     with fast_server.running(attrs.evolve(conduct, cpu=ours)) as url:
         done = subprocess.run(
             [sys.executable, "-m", "side_by_side.child"],
             input=json.dumps({"cpu": theirs, **job, "url": url}),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))},
+            env=env,
             stdout=subprocess.PIPE,
+            timeout=_LONGEST,
             check=True,
             text=True,
         )
@@ -104,7 +110,7 @@ def run(conduct: fast_server.Conduct, **job: object) -> Row:
 
 
 def present(names: Iterable[str]) -> list[str]:
-    """Return the clients that are installed, and say which are not."""
+    """Return the clients that are installed; the report names the others."""
     return [name for name in names if ENTRANTS[name].installed]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import attrs
@@ -55,7 +55,7 @@ class Work:
 
 
 # Completes the work and gives each picture to `learnt`.
-Client = Callable[[Work], Awaitable[None]]
+Client = Callable[[Work], Coroutine[None, None, None]]
 
 
 async def in_lanes(work: Work, one: Callable[[str], Awaitable[str]]) -> None:
