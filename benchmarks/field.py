@@ -13,7 +13,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -87,8 +86,8 @@ def main() -> int:
     plan = QUICK if options.quick else FULL
     measured: dict[str, list[Row]] = {}
     for name in options.only or MEASURES:
-        print(f"measuring: {name} …", file=sys.stderr, flush=True)
         measured[name] = [clean(row) for row in MEASURES[name](plan)]
+        print("\n".join(report.section(name, measured[name])), flush=True)
     # A quick run is too short to judge by.
     judged = [] if options.quick else report.targets(measured)
     found = [target for target in judged if target.met is not None]
@@ -103,7 +102,7 @@ def main() -> int:
     head = [f"{where['when']}: {where['what']}."]
     head += ["", f"Not installed, and left out: {missing}."] if missing else []
     text = report.document(head, measured, found)
-    print(text)
+    print("\n".join([*head, *report.verdict(found)]))
     with tempfile.TemporaryDirectory() as nowhere:
         usual = HERE / "results" if whole else Path(nowhere)
         write(options.to or usual, result, measured)

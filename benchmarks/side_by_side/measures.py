@@ -24,6 +24,8 @@ FAULTS = ("drop", "500", "503", "429")
 # A 429 is over after some time, so that who waits for that is seen to be accepted; the other
 # faults outlast every client's patience.
 _PATIENCE, _SHORT = 30, 5
+# A larger crowd has more time, in proportion.
+_SUBMITTED_SOON = 12_500
 # Seconds for one process: more than any of them takes.
 _LONGEST = 900
 
@@ -57,15 +59,15 @@ class Plan:
 
 
 FULL = Plan(
-    rounds=(7, 3, 15),
+    rounds=(5, 3, 9),
     tasks=1000,
     burst=400,
     due=3.0,
     crowds=(1_000, 10_000, 100_000),
     most_of_peers=10_000,
-    hold=10.0,
+    hold=5.0,
     patience=90.0,
-    crowd_seconds=60.0,
+    crowd_seconds=30.0,
 )
 QUICK = Plan(
     rounds=(1, 1, 1),
@@ -90,6 +92,7 @@ def cpus() -> tuple[int | None, int | None]:
 
 def run(conduct: fast_server.Conduct, **job: object) -> Row:
     """Do one job in a fresh process, against a fresh provider."""
+    print(*map(job.get, ("measure", "client", "count")), sep=", ", file=sys.stderr, flush=True)
     ours, theirs = cpus()
     folders = [str(Path(fast_server.__file__).parent), os.environ.get("PYTHONPATH", "")]
     # A proxy of the machine's has no part in this.
@@ -250,7 +253,7 @@ def crowd(plan: Plan) -> list[Row]:
                 interval=5.0,
                 warm=64,
                 hold=plan.hold,
-                seconds=plan.crowd_seconds * max(1.0, count / 25_000),
+                seconds=plan.crowd_seconds * max(1.0, count / _SUBMITTED_SOON),
             )
         ours = found[entrants.DEFAULT]["bytes"]
         rows += [

@@ -156,7 +156,7 @@ def targets(measured: Mapping[str, Sequence[Row]]) -> list[Target]:
 
 
 def verdict(found: Iterable[Target]) -> list[str]:
-    """Return a table of the targets that were measured."""
+    """Return the targets that were measured, under their title."""
     words = {True: "met", False: "missed"}
     rows: list[Row] = [
         {
@@ -174,7 +174,12 @@ def verdict(found: Iterable[Target]) -> list[str]:
         Column("wanted", "limit", _words),
         Column("", "met", _words),
     )
-    return table(rows, columns) if rows else []
+    return ["", "### Targets", "", *table(rows, columns)] if rows else []
+
+
+def section(name: str, rows: Iterable[Row]) -> list[str]:
+    """Return the table of one measure under its title."""
+    return ["", f"### {TITLES[name]}", "", *table(rows, COLUMNS[name])]
 
 
 def document(
@@ -183,10 +188,8 @@ def document(
     """Return all tables and the verdict on them, below what is to be said first."""
     lines = list(head)
     for name, rows in measured.items():
-        lines += ["", f"### {TITLES[name]}", "", *table(rows, COLUMNS[name])]
-    said = verdict(found)
-    if said:
-        lines += ["", "### Targets", "", *said]
+        lines += section(name, rows)
+    lines += verdict(found)
     return "\n".join(lines) + "\n"
 
 

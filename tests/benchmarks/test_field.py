@@ -173,7 +173,7 @@ def test_the_page_keeps_all_but_the_table() -> None:
 
 
 def test_the_readme_has_a_place_for_the_tables() -> None:
-    """`--write` must not find out at the end of half an hour that there is none."""
+    """`--write` must not find out at the end of a long run that there is none."""
     page = (BENCHMARKS / "README.md").read_text()
     assert "new" in report.put_into(page, "new")
 
