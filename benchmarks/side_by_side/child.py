@@ -13,9 +13,11 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import attrs
 import fast_server
@@ -62,30 +64,36 @@ class Job:
 Figures = dict[str, object]
 
 
-@contextlib.asynccontextmanager
-async def ticking() -> AsyncIterator[list[float]]:
-    """Measure how late a timer of this loop comes, every 10 ms.
+class Ticker:
+    """Measures how late a timer of this loop comes, every 10 ms.
 
     A loop that stands still for a second delays not one tick but a hundred; those that could not
     even be asked for are entered too, each with what was left of the standstill for it.
     """
-    late: list[float] = []
 
-    async def tick() -> None:
-        clock = asyncio.get_running_loop().time
+    def __init__(self) -> None:
+        self._late: list[float] = []
+        self._due = time.monotonic() + TICK
+        self._task = asyncio.create_task(self._tick())
+
+    async def _tick(self) -> None:
         while True:
-            due = clock() + TICK
-            await asyncio.sleep(TICK)
-            lag = max(0.0, clock() - due)
-            late.append(lag)
-            while (lag := lag - TICK) > 0:
-                late.append(lag)
+            await asyncio.sleep(max(0.0, self._due - time.monotonic()))
+            self._enter(self._late)
+            self._due = time.monotonic() + TICK
 
-    ticker = asyncio.create_task(tick())
-    try:
-        yield late
-    finally:
-        ticker.cancel()
+    def _enter(self, late: list[float]) -> None:
+        lag = max(0.0, time.monotonic() - self._due)
+        late.append(lag)
+        while (lag := lag - TICK) > 0:
+            late.append(lag)
+
+    def so_far(self) -> list[float]:
+        """Return the lags up to now, with those of a standstill that is still going on."""
+        late = [*self._late]
+        if time.monotonic() > self._due:
+            self._enter(late)
+        return late
 
 
 async def cost(client: Client, job: Job) -> Figures:
@@ -110,9 +118,10 @@ async def lateness(client: Client, job: Job) -> Figures:
     """Return how late the client learnt of each picture, and how late the loop's timers came."""
     work, before = job.work(), await fast_server.counts(job.url)
     cpu = time.process_time()
-    async with ticking() as late:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(client(work), job.seconds)
+    ticker = Ticker()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(client(work), job.seconds)
+    late = ticker.so_far()
     cpu = time.process_time() - cpu
     after = await fast_server.counts(job.url)
     return {
@@ -125,33 +134,41 @@ async def lateness(client: Client, job: Job) -> Figures:
 
 
 async def crowd(client: Client, job: Job) -> Figures:
-    """Return what a task in flight takes of memory, while none of them ever ends."""
+    """Return what a task in flight takes of memory, while none of them ever ends.
+
+    It is a thread that looks on, for a client's loop may stand still for minutes.
+    """
     gc.collect()
-    work, before, begun = job.work(), resident(), time.perf_counter()
-    async with ticking() as late:
-        running = asyncio.create_task(client(work))
-        accepted = 0
+    work, before, ticker = job.work(), resident(), Ticker()
+
+    def look_on() -> Figures:
+        begun, accepted = time.perf_counter(), 0
         while accepted < job.count and time.perf_counter() - begun < job.seconds:
-            await asyncio.sleep(0.2)
-            accepted = int((await fast_server.counts(job.url))["bought"]) - job.warm
-        submitted = time.perf_counter() - begun
-        running_late = len(late)
-        await asyncio.sleep(job.hold)
-    gc.collect()
-    grown, found = resident() - before, await fast_server.counts(job.url)
-    figures: Figures = {
-        "accepted": accepted,
-        "submitted_in": submitted,
-        "bytes": grown / max(1, accepted),
-        "peak_mib": peak() / _MIB,
-        "loop": late,
-        "loop_held": late[running_late:],
-        "most_gets_a_second": found["most_gets_a_second"],
-        "gets": found["gets"],
-        "errors": work.errors,
-        "ended": running.done(),
-    }
-    return figures
+            time.sleep(0.2)
+            accepted = int(asyncio.run(fast_server.counts(job.url))["bought"]) - job.warm
+        seconds, ticks = time.perf_counter() - begun, len(ticker.so_far())
+        time.sleep(job.hold)
+        late = ticker.so_far()
+        gc.collect()
+        found = asyncio.run(fast_server.counts(job.url))
+        return {
+            "accepted": accepted,
+            "submitted_in": seconds,
+            "bytes": (resident() - before) / max(1, accepted),
+            "peak_mib": peak() / _MIB,
+            "loop": late,
+            "loop_held": late[ticks:],
+            "most_gets_a_second": found["most_gets_a_second"],
+            "errors": work.errors,
+        }
+
+    def end() -> None:
+        finish(look_on())
+
+    threading.Thread(target=end, daemon=True).start()
+    await client(work)
+    for_ever: asyncio.Future[Figures] = asyncio.get_running_loop().create_future()
+    return await for_ever  # the thread ends it all
 
 
 async def trouble(client: Client, job: Job) -> Figures:
@@ -193,6 +210,12 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def finish(figures: Figures) -> NoReturn:
+    """Print the figures and end the process at once: what is in flight never ends."""
+    print(json.dumps(figures), flush=True)
+    os._exit(0)
+
+
 async def measured(job: Job) -> Figures:
     """Warm up, then measure."""
     client = ENTRANTS[job.client].load()
@@ -209,10 +232,7 @@ def main() -> None:
         os.sched_setaffinity(0, {job.cpu})
 
     async def run() -> None:
-        figures = await measured(job)
-        print(json.dumps(figures), flush=True)
-        # What is in flight never ends: nothing waits for it.
-        os._exit(0)
+        finish(await measured(job))
 
     asyncio.run(run())
 
