@@ -318,11 +318,8 @@ def imports(plan: Plan) -> list[Row]:
         import_time.seconds(name)  # compiled and in the file cache from here on
     for name in in_turn(list(taken), plan.rounds[2]):
         taken[name].append(import_time.seconds(name))
-    bare = taken.pop("pass")
-    net = {
-        name: [max(1e-6, a - b) for a, b in zip(times, bare, strict=True)]
-        for name, times in taken.items()
-    }
+    bare = Spread.of(taken.pop("pass")).median
+    net = {name: [seconds - bare for seconds in times] for name, times in taken.items()}
     rows = []
     for name, times in net.items():
         ratio = ratios(times, net["import fluxflex"])
