@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -255,13 +256,15 @@ def crowd(plan: Plan) -> list[Row]:
                 hold=plan.hold,
                 seconds=plan.crowd_seconds * max(1.0, count / _SUBMITTED_SOON),
             )
-        ours = found[entrants.DEFAULT]["bytes"]
+        # Of a crowd that is not complete nobody knows what a task takes.
+        whole = {name: row["accepted"] == count for name, row in found.items()}
+        taken = {name: row["bytes"] if whole[name] else math.nan for name, row in found.items()}
         rows += [
             {
                 "count": count,
                 "client": name,
-                "ratio": figures["bytes"] / ours,
-                "kib": figures["bytes"] / 1024,
+                "ratio": taken[name] / taken[entrants.DEFAULT],
+                "kib": taken[name] / 1024,
                 "peak_mib": figures["peak_mib"],
                 "accepted": figures["accepted"],
                 "seconds": figures["submitted_in"],

@@ -35,6 +35,11 @@ def _wire(value: object) -> str:
     return f"{sent} sent, {value['bought']} bought: {end}"
 
 
+def _figure(value: object) -> str:
+    large = isinstance(value, int | float) and abs(value) >= 1000  # noqa: PLR2004 - where commas help
+    return _number(",.0f" if large else ".4g")(value)
+
+
 @attrs.frozen
 class Column:
     """A column: its heading, the key in a row, and how a value is written."""
@@ -162,7 +167,7 @@ def verdict(found: Iterable[Target]) -> list[str]:
         {
             "name": target.name,
             "value": target.value,
-            "limit": f"{'at least' if target.least else 'at most'} {target.limit:.4g}",
+            "limit": f"{'at least' if target.least else 'at most'} {_figure(target.limit)}",
             "met": words[target.met],
         }
         for target in found
@@ -170,7 +175,7 @@ def verdict(found: Iterable[Target]) -> list[str]:
     ]
     columns = (
         Column("target", "name", _words),
-        Column("measured", "value", _number(".4g")),
+        Column("measured", "value", _figure),
         Column("wanted", "limit", _words),
         Column("", "met", _words),
     )
