@@ -73,7 +73,6 @@ async def bare_transport(work: Work) -> None:
             url=work.url + _SUBMIT,
             intent=Intent.SUBMIT,
             body=b'{"prompt":"%s","quality":"1K"}' % prompt.encode(),
-            headers={"content-type": "application/json"},
         )
         task = _after(b'"task_id":"', await transport.send(post, timeout=60))
         look = Call(method="GET", url=work.url + _STATUS + task, intent=Intent.READ)

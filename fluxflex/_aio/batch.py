@@ -267,7 +267,7 @@ class Batch:
         return closed_early() if self._stop is None else self._stop.fresh()
 
     def _follow(self, entry: Item, handle: TaskHandle) -> None:
-        self._tasks.when_over(handle, lambda: self._over(entry, handle))
+        self._tasks.when_over(handle, functools.partial(self._over, entry, handle))
 
     def _refused(self, entry: Item, error: FluxFlexError) -> None:
         """Give the outcome of an item that was not bought."""

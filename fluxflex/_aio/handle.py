@@ -45,7 +45,7 @@ class TaskHandle:
         self._owner = owner
         self._record = record
         self._future: asyncio.Future[None] | None = None
-        self._callbacks: list[Callable[[TaskHandle], None]] = []
+        self._callbacks: list[Callable[[], None]] = []
         self.timeout = timeout
         self.sending: asyncio.Task[None] | None = None  # what submits it
         self.final = False  # whether no further attempt is to be made
@@ -135,10 +135,10 @@ class TaskHandle:
             self._future = asyncio.get_running_loop().create_future()
         return self._future
 
-    def _when_over(self, callback: Callable[[TaskHandle], None]) -> None:
+    def _when_over(self, callback: Callable[[], None]) -> None:
         """Call back once when the task is over; at once where it is."""
         if self.state.over:
-            callback(self)
+            callback()
         else:
             self._callbacks.append(callback)
 
@@ -153,7 +153,7 @@ class TaskHandle:
             self._future = None
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback(self)
+            callback()
 
 
 def check_attached(task_id: object, request: object) -> None:

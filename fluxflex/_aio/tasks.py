@@ -275,7 +275,7 @@ class Tasks:
 
     def when_over(self, handle: TaskHandle, call: Callable[[], None]) -> None:
         """Call once when a task is over and its id is on disk, or cannot be; at once where so."""
-        handle._when_over(lambda over: self._when_written(over.key, call))  # noqa: SLF001 - as above
+        handle._when_over(functools.partial(self._when_written, handle.key, call))  # noqa: SLF001 - as above
 
     def _when_written(self, key: Key, call: Callable[[], None]) -> None:
         if self.journal is None or not self.journal.lacks_id(key):
