@@ -51,8 +51,8 @@ class Level:
         picture: from having a slot to knowing that the picture is there.
         running: tasks that the provider had at once, on average.
         accepted, completed, failed, uncertain: tasks, by what became of them.
-        turned_away: attempts to submit that were answered 429 (or 503 with a `Retry-After`, or
-            never reached the provider): nothing was bought, and most are sent again.
+        turned_away: attempts to submit that were answered 429, or 503 with a `Retry-After`:
+            nothing was bought, and they are sent again.
         polls: status requests sent.
         errors: how many tasks ended with an error, by the name of its class.
         spent: USD. reserved: USD that may still be billed, for what is uncertain.

@@ -197,7 +197,7 @@ class Measurement:
             completed=seen.completed,
             failed=seen.failed,
             uncertain=seen.uncertain,
-            turned_away=trace.turned_away,
+            turned_away=seen.throttled,
             polls=seen.polls,
             errors=dict(self.counts),
             spent=seen.spent,

@@ -26,13 +26,10 @@ class Trace:
     _pictures: list[float] = attrs.field(factory=list)
     _running: list[float] = attrs.field(factory=list)
     _ends: list[float] = attrs.field(factory=list)
-    turned_away: int = 0
 
     def __call__(self, change: Change) -> None:
         """Take note of a step of a task."""
-        before, after = change.before, change.after
-        if before.state is TaskState.SENDING and after.state is TaskState.QUEUED:
-            self.turned_away += 1
+        after = change.after
         accepted = after.ended if after.accepted is None else after.accepted
         if change.names and accepted is not None:
             self._submits.append(accepted - after.created)

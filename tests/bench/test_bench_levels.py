@@ -160,7 +160,6 @@ def test_what_is_measured_of_a_task() -> None:
         (Accepted("t"), 103.0),
         (Completed("t", ("https://x/",)), 108.0),
     )
-    assert trace.turned_away == 1
     assert trace.submit == Spread(3.0, 3.0, 3.0)
     assert trace.picture == Spread(8.0, 8.0, 8.0)
     assert trace.lag == Spread(0.25, 0.25, 0.25)
