@@ -23,7 +23,7 @@ from pathlib import Path
 
 import fast_server
 
-from fluxflex import FixedPolling, Session
+from fluxflex import FixedConcurrency, FixedPolling, Session
 
 LEAST_RATIO = 0.85
 MOST_SECONDS = 5.0
@@ -41,7 +41,7 @@ async def rate(url: str, count: int, journal: Path | None, run: str | None = Non
     async with Session(
         "key",
         base_url=url,
-        concurrency=CONCURRENCY,
+        concurrency=FixedConcurrency(CONCURRENCY),
         poll=FixedPolling(0.001),  # as fast as it can: a wait would hide what the journal costs
         poll_rate=None,
         journal=journal,

@@ -25,10 +25,8 @@ class Deadline:
 
     task: asyncio.Task[object]
     when: float
+    _cancelling: int
     passed: bool = False
-    _cancelling: int = attrs.field(
-        init=False, default=attrs.Factory(lambda deadline: deadline.task.cancelling(), True)
-    )
 
     def was_ours(self) -> bool:
         """Take a cancellation of ours back; say whether there was no other."""
@@ -52,7 +50,7 @@ class Deadlines:
         """Cancel the present task after so many seconds; `end` must follow."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - an exchange is awaited by one
-        deadline = Deadline(task, self._loop.time() + seconds)
+        deadline = Deadline(task, self._loop.time() + seconds, task.cancelling())
         self._open.add(deadline)
         if deadline.when < self._wakes:
             self._wake_at(deadline.when)
