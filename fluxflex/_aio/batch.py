@@ -334,4 +334,6 @@ class Batch:
 
     def _drop_unsent(self) -> None:
         for handle in tuple(self._sending):
-            self._engine.drop(handle)
+            handle.final = True  # what is in the air is not repeated when it is turned away
+            if handle.state is TaskState.QUEUED:  # what has its money is on its way
+                self._engine.drop(handle)
