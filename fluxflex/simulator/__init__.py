@@ -10,14 +10,16 @@ does costs money, and no key is checked unless you say which are good.
 """
 
 from fluxflex.simulator import faults
+from fluxflex.simulator.callbacks import Callbacks
 from fluxflex.simulator.durations import Constant, DurationLaw, Durations, Manual
 from fluxflex.simulator.faults import Fault, Faults
-from fluxflex.simulator.ledger import Entry, Ledger, SeenRequest, fingerprint
+from fluxflex.simulator.ledger import Entry, Ledger, SeenRequest, SentCallback, fingerprint
 from fluxflex.simulator.painter import paint
 from fluxflex.simulator.replies import Failure, Shapes
 from fluxflex.simulator.server import Simulator
 
 __all__ = [
+    "Callbacks",
     "Constant",
     "DurationLaw",
     "Durations",
@@ -28,6 +30,7 @@ __all__ = [
     "Ledger",
     "Manual",
     "SeenRequest",
+    "SentCallback",
     "Shapes",
     "Simulator",
     "faults",

@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from hashlib import sha256
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
 import attrs
 
 from fluxflex.simulator.contract import Generation, Order
 from fluxflex.simulator.replies import Failure
 
+_KEPT_CALLBACKS = 100_000
 # The first moments of a task are "pending": this share of its whole duration.
 _PENDING_SHARE = 0.05
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -90,6 +92,30 @@ class Entry:
         return "pending" if pending else "processing"
 
 
+def _without_token(url: str) -> str:
+    """Return the repr of a callback URL without what may be secret: its end, and its user."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return repr(f"{parts.scheme}://{host}{parts.path.rpartition('/')[0]}/…")
+
+
+@attrs.frozen(kw_only=True)
+class SentCallback:
+    """Describe one POST to a callback URL, as it went out.
+
+    `kind` is "plain", "late", "early", "double" (the second of two), or that of a forged one. `at`
+    is when it was sent, in simulated seconds; `status` that of the answer, None where none came.
+    `attempt` counts from 1. The last segment of the URL stays out of the repr: it is the token.
+    """
+
+    task_id: str
+    kind: str
+    attempt: int
+    at: float
+    status: int | None
+    url: str = attrs.field(repr=_without_token)
+
+
 def _nobody() -> None:
     """Tell nobody."""
 
@@ -117,6 +143,14 @@ class Ledger:
         """Most POSTs that were ever being answered at the same time."""
         self.requests: deque[SeenRequest] = deque(maxlen=keep_requests)
         """The latest requests, oldest first."""
+        self.callbacks: deque[SentCallback] = deque(maxlen=_KEPT_CALLBACKS)
+        """The latest 100,000 POSTs to callback URLs, in the order in which they were answered."""
+        self.callbacks_by_kind: Counter[str] = Counter()
+        """Callbacks by kind, each counted at its first try, as soon as that is answered.
+
+        "again" counts the tries after the first, "lost" and "elsewhere" what was never sent: see
+        `Callbacks`.
+        """
         self._entries: dict[str, Entry] = {}
         self._recalled: dict[str, Entry] = {}
         self._keys_by_host: defaultdict[str, set[str]] = defaultdict(set)
@@ -217,9 +251,21 @@ class Ledger:
         self.dry_runs += 1
         self._on_change()
 
-    def record_end(self, task_id: str, now: float, failure: Failure | None) -> None:
-        """Note that a task was finished by hand."""
+    def record_callback(self, sent: SentCallback) -> None:
+        """Note a POST to a callback URL that was answered or given up."""
+        self.callbacks.append(sent)
+        self.callbacks_by_kind[sent.kind if sent.attempt == 1 else "again"] += 1
+        self._on_change()
+
+    def record_unsent(self, why: str) -> None:
+        """Note a callback that is never sent."""
+        self.callbacks_by_kind[why] += 1
+        self._on_change()
+
+    def record_end(self, task_id: str, now: float, failure: Failure | None) -> Entry:
+        """Note that a task was finished by hand, and return it as it is now."""
         tasks = self._entries if task_id in self._entries else self._recalled
-        tasks[task_id] = attrs.evolve(tasks[task_id], due=now, failure=failure)
+        ended = tasks[task_id] = attrs.evolve(tasks[task_id], due=now, failure=failure)
         self._open.discard(task_id)
         self._on_change()
+        return ended

@@ -9,6 +9,7 @@ import attrs
 from fluxflex.simulator import replies
 from fluxflex.simulator.chance import draw
 from fluxflex.simulator.contract import Generation, Order, RefusedError, decode
+from fluxflex.simulator.courier import Courier
 from fluxflex.simulator.durations import DurationLaw
 from fluxflex.simulator.ids import TaskIds
 from fluxflex.simulator.ledger import Entry, Ledger
@@ -50,8 +51,11 @@ class Provider:
         ids: TaskIds,
         now: Callable[[], float],
         url_of: Callable[[str], str],
+        *,
+        courier: Courier,
     ) -> None:
         self.terms = terms
+        self._courier = courier
         self._url_of = url_of
         self._ledger = ledger
         self._ids = ids
@@ -87,8 +91,12 @@ class Provider:
             return replies.NO_BALANCE
         self._recent.append(now)
         entry = self._ids.named(self._entry(generation, order, body, now))
+        early = self._courier.is_early(entry.number, order.callback_url)
+        if early:
+            entry = attrs.evolve(entry, due=now)
         self._ledger.record_task(entry)
-        return self._accepted(entry)
+        self._courier.expect(entry, order.callback_url, early=early)
+        return attrs.evolve(self._accepted(entry), accepts=entry.task_id)
 
     def _entry(self, generation: Generation, order: Order, body: bytes, now: float) -> Entry:
         number = len(self._ledger) + 1
@@ -141,7 +149,7 @@ class Provider:
             raise ValueError(f"no task {task_id!r} was accepted here")
         if entry.due <= now:
             raise ValueError(f"task {task_id!r} is finished already")
-        self._ledger.record_end(task_id, now, failure)
+        self._courier.end(self._ledger.record_end(task_id, now, failure))
 
     def _find(self, task_id: str) -> Entry | None:
         entry = self._ledger.entry(task_id)

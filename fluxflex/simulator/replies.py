@@ -21,12 +21,13 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 @attrs.frozen
 class Reply:
-    """Hold one HTTP answer before it is sent."""
+    """Hold one HTTP answer before it is sent. `accepts` is the task that was accepted with it."""
 
     status: int
     body: bytes = attrs.field(repr=False)
     content_type: str = "application/json"
     headers: Mapping[str, str] = _NO_HEADERS
+    accepts: str | None = None
 
 
 @attrs.frozen

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from fluxflex.simulator import replies
 from fluxflex.simulator.contract import GENERATIONS, Generation
+from fluxflex.simulator.courier import Courier
 from fluxflex.simulator.faults import Arrival, Ending, Fault, Faults, pick
 from fluxflex.simulator.files import Gallery, served
 from fluxflex.simulator.ledger import Ledger, SeenRequest, fingerprint
@@ -32,6 +33,7 @@ class Front:
         provider: Provider,
         ledger: Ledger,
         gallery: Gallery,
+        courier: Courier,
         *,
         keys: Collection[str] | None,
         speed: float,
@@ -39,6 +41,7 @@ class Front:
     ) -> None:
         self.stopping = asyncio.Event()
         self._provider, self._ledger, self._gallery = provider, ledger, gallery
+        self._courier = courier
         self._keys = None if keys is None else frozenset(keys)
         self._speed = speed
         self._posts_open = 0
@@ -70,6 +73,7 @@ class Front:
         self._ledger.peak_posts = max(self._ledger.peak_posts, self._posts_open)
         seen = _seen(request)
         self._ledger.record_request(kind, seen)
+        self._courier.tick()
         try:
             body = await request.read()
             fault = self._fault(kind, seen, body)
@@ -126,7 +130,10 @@ class Front:
             return replies.UNAUTHORIZED
         if request.content_type != "application/json":
             return replies.NOT_JSON
-        return self._provider.submit(generation, body)
+        reply = self._provider.submit(generation, body)
+        if reply.accepts is not None:
+            await self._courier.hold(reply.accepts)
+        return reply
 
     async def _status(self, generation: Generation, request: web.Request, _body: bytes) -> Reply:
         if not self._is_known(request):

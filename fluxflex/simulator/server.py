@@ -9,6 +9,8 @@ from typing import Self
 import attrs
 from aiohttp import web
 
+from fluxflex.simulator.callbacks import Callbacks
+from fluxflex.simulator.courier import Courier
 from fluxflex.simulator.durations import Constant, DurationLaw, Durations
 from fluxflex.simulator.faults import Faults, RetryAfter, waiting
 from fluxflex.simulator.files import Gallery, Painter
@@ -22,7 +24,7 @@ from fluxflex.simulator.routes import Front
 
 # Handlers end by themselves when the simulator stops; this is for one stuck in reading a body.
 _STOP_SECONDS = 0.1
-_USUAL_DURATIONS, _NO_FAULTS = Durations(), Faults()
+_USUAL_DURATIONS, _NO_FAULTS, _TRUE_CALLBACKS = Durations(), Faults(), Callbacks()
 
 
 class Simulator:
@@ -48,6 +50,8 @@ class Simulator:
             provider publishes no limit: both are for rehearsal.
         limit_retry_after: The Retry-After of those 429s; None leaves the header out.
         faults: What goes wrong on the way.
+        callbacks: How the ends of tasks that have a `callback_url` are told; as it is, faithfully,
+            but to this machine only.
         shapes: Which of the known shapes all replies have; None gives each generation of the API
             its usual ones.
         files_host: The host in image URLs, where it is to differ from the API's ("localhost").
@@ -58,7 +62,8 @@ class Simulator:
             another process and on another port: when it is due, how it ends and what was asked for.
             Ids are some 120 characters long then, at most 600; a prompt or references that do not
             fit are shortened in the picture. Only a simulator with this on knows such ids again; it
-            bills nothing for them and lists them in `ledger.recalled`.
+            bills nothing for them, lists them in `ledger.recalled`, and sends no callbacks for
+            them: an id does not carry the URL.
         wall_clock: The clock that lasting ids go by, in seconds of the epoch. A task that it says
             was accepted in the future is finished: the clock was set back.
     """
@@ -80,6 +85,7 @@ class Simulator:
         submits_per_minute: int | None = None,
         limit_retry_after: RetryAfter = None,
         faults: Faults = _NO_FAULTS,
+        callbacks: Callbacks = _TRUE_CALLBACKS,
         shapes: Shapes | None = None,
         files_host: str | None = None,
         pictures: Painter = paint,
@@ -99,6 +105,15 @@ class Simulator:
         self._runner: web.AppRunner | None = None
         self.ledger = Ledger(keep_requests=keep_requests, on_change=self._announce)
         """What happened so far."""
+        self._courier = Courier(
+            callbacks,
+            self.ledger,
+            seed=seed,
+            speed=speed,
+            now=self.now,
+            wall_clock=wall_clock,
+            url_of=self._image_url,
+        )
         self._provider = Provider(
             Terms(
                 seed=seed,
@@ -116,9 +131,16 @@ class Simulator:
             LastingIds(self.now, wall_clock, speed) if lasting_ids else RandomIds(),
             self.now,
             self._image_url,
+            courier=self._courier,
         )
         self._front = Front(
-            self._provider, self.ledger, self._gallery, keys=api_keys, speed=speed, faults=faults
+            self._provider,
+            self.ledger,
+            self._gallery,
+            self._courier,
+            keys=api_keys,
+            speed=speed,
+            faults=faults,
         )
 
     async def __aenter__(self) -> Self:
@@ -149,6 +171,15 @@ class Simulator:
     @faults.setter
     def faults(self, faults: Faults) -> None:
         self._front.script(faults)
+
+    @property
+    def callbacks(self) -> Callbacks:
+        """How the ends of tasks are told. Setting it holds for the tasks that end from then on."""
+        return self._courier.callbacks
+
+    @callbacks.setter
+    def callbacks(self, callbacks: Callbacks) -> None:
+        self._courier.callbacks = callbacks
 
     @property
     def max_in_flight(self) -> int | None:
@@ -202,12 +233,17 @@ class Simulator:
             raise
         self._port = runner.addresses[0][1]
         self._runner = runner
+        self._courier.start()
 
     async def stop(self) -> None:
-        """Stop listening and close every connection at once; stopping twice is harmless."""
+        """Stop listening and close every connection at once; stopping twice is harmless.
+
+        Callbacks that are not answered yet are sent when it starts again, if ever.
+        """
         runner, self._runner = self._runner, None
         if runner is not None:
             self._front.stopping.set()
+            await self._courier.stop()
             await self._gallery.close()
             await runner.cleanup()
 
@@ -235,11 +271,19 @@ class Simulator:
         """
         self._provider.end(task_id, Failure(code, message))
 
+    def tick(self) -> None:
+        """Send the callbacks that are due by the clock.
+
+        It is for a `clock` that is moved by hand; any other is watched. Each request that arrives
+        does the same.
+        """
+        self._courier.tick()
+
     async def wait_for(self, condition: Callable[[Ledger], bool]) -> None:
         """Wait until the condition holds for the ledger.
 
-        It is asked again whenever a request arrives and a task is accepted or finished by hand, so
-        let it look at what only grows.
+        It is asked again whenever a request arrives, a task is accepted or finished by hand and a
+        callback is answered, so let it look at what only grows.
         """
         while not condition(self.ledger):
             await self._changed.wait()
