@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import fluxflex
-from fluxflex.cli.app_bench import EXAMPLES, bench
+from fluxflex.cli.app_bench import EXAMPLES as BENCH_EXAMPLES
+from fluxflex.cli.app_bench import bench
+from fluxflex.cli.app_simulate import EXAMPLES as SIMULATE_EXAMPLES
+from fluxflex.cli.app_simulate import simulate
 from fluxflex.cli.options import (
     SOURCE,
-    USD,
     AsJson,
     AspectRatio,
     BaseUrl,
@@ -21,25 +22,15 @@ from fluxflex.cli.options import (
     Cfg,
     Concurrency,
     DryRun,
-    FailureRate,
-    FaultShares,
-    Host,
     ImageUrls,
-    Latency,
-    MaxInFlight,
     NoDownload,
-    Pace,
     PictureFile,
-    Port,
     Quality,
     ResubmitUncertain,
-    RetryAfter,
     RetryFailed,
-    Seed,
     Simulate,
     Speed,
     Steps,
-    SubmitsPerMinute,
     TaskId,
     Timeout,
     Yes,
@@ -294,44 +285,8 @@ def journal(
     raise typer.Exit(guarded(talk, lambda: run(journals.show(place, talk, as_json=as_json))))
 
 
-@app.command(epilog="Example: fluxflex simulate --port 8080 --fault busy=0.1")
-def simulate(
-    *,
-    host: Host = "127.0.0.1",
-    port: Port = 0,
-    seed: Seed = 0,
-    speed: Pace = 1.0,
-    latency: Latency = 16.0,
-    failure_rate: FailureRate = 0.0,
-    balance: Annotated[Decimal, typer.Option(help="The account's balance.", **USD)] = "100",  # type: ignore[assignment]  # typer runs the default through the parser
-    max_in_flight: MaxInFlight = None,
-    submits_per_minute: SubmitsPerMinute = None,
-    retry_after: RetryAfter = None,
-    fault: FaultShares = None,
-) -> None:
-    """Run the provider's API on this machine, to rehearse with."""
-    from fluxflex.cli import serve
-    from fluxflex.cli.talk import Talk, guarded
-    from fluxflex.cli.target import run
-
-    talk = Talk()
-    setting = serve.Setting(
-        host=host,
-        port=port,
-        seed=seed,
-        speed=speed,
-        latency=latency,
-        failure_rate=failure_rate,
-        balance=balance,
-        max_in_flight=max_in_flight,
-        submits_per_minute=submits_per_minute,
-        retry_after=retry_after,
-        faults=tuple(fault or ()),
-    )
-    raise typer.Exit(guarded(talk, lambda: run(serve.serve(setting, talk))))
-
-
-app.command(epilog=EXAMPLES)(bench)
+app.command(epilog=SIMULATE_EXAMPLES)(simulate)
+app.command(epilog=BENCH_EXAMPLES)(bench)
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001 - as typer calls it

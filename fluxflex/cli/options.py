@@ -152,3 +152,13 @@ FaultShares = Annotated[
         "poll-gateway, poll-busy, poll-reset, file-expired or file-cut. Repeatable.",
     ),
 ]
+CallbackOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE,…",
+        help="What becomes of callbacks, as shares of the tasks that name a callback_url: lost, "
+        "doubled, late or early (before the reply to the POST); forged=NUMBER, forged ones for "
+        "each task; late-by=SECONDS (60); shape=documented, flat, enveloped or mixed; "
+        "secret=WORD signs them; anywhere sends them to other machines too. Repeatable.",
+    ),
+]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 
 import attrs
 
@@ -12,7 +14,7 @@ from fluxflex.cli.exits import Code, SignalledError, UsageError
 from fluxflex.cli.interrupts import stoppable
 from fluxflex.cli.talk import Talk, counted, dollars
 from fluxflex.cli.target import SIMULATED_KEY
-from fluxflex.simulator import Durations, Fault, Faults, Simulator, faults
+from fluxflex.simulator import Callbacks, Durations, Fault, Faults, Ledger, Simulator, faults
 
 # What goes wrong, by name: with which kind of request, and how.
 FAULTS: Mapping[str, tuple[str, Callable[[], Fault]]] = {
@@ -26,6 +28,35 @@ FAULTS: Mapping[str, tuple[str, Callable[[], Fault]]] = {
     "poll-reset": ("status", faults.reset),
     "file-expired": ("files", faults.expired),
     "file-cut": ("files", lambda: faults.truncated(2000)),
+}
+
+
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is no number") from None
+
+
+def _yes(value: str) -> bool:
+    if value != "yes":
+        raise ValueError("it takes no value")
+    return True
+
+
+# What becomes of callbacks, by name: the field, how its value is read, and what the bare name
+# means; where that is None there must be a value.
+CALLBACKS: Mapping[str, tuple[str, Callable[[str], object], str | None]] = {
+    "lost": ("lost", _number, "1"),
+    "doubled": ("doubled", _number, "1"),
+    "doubled-by": ("doubled_by", _number, None),
+    "late": ("late", _number, "1"),
+    "late-by": ("late_by", _number, None),
+    "early": ("early", _number, "1"),
+    "forged": ("forged", _number, "1"),
+    "shape": ("shape", str, None),
+    "secret": ("signature_secret", str, None),
+    "anywhere": ("anywhere", _yes, "yes"),
 }
 
 
@@ -44,6 +75,7 @@ class Setting:
     submits_per_minute: int | None = None
     retry_after: float | None = None
     faults: Sequence[str] = ()
+    callbacks: Sequence[str] = ()
 
 
 def scripts(named: Sequence[str], seed: int = 0) -> Faults:
@@ -72,6 +104,32 @@ def _any(picks: Sequence[Callable[..., Fault | None]]) -> Callable[..., Fault | 
     return lambda arrival: next(filter(None, (pick(arrival) for pick in picks)), None)
 
 
+def callbacks(named: Sequence[str]) -> Callbacks:
+    """Return the callbacks of words such as `lost=0.1,late=0.05`; of two alike the last holds.
+
+    Raises:
+        UsageError: a word is not of that form.
+    """
+    chosen: dict[str, Any] = {}
+    for word in filter(None, ",".join(named).split(",")):
+        name, equals, text = word.partition("=")
+        if name not in CALLBACKS:
+            raise UsageError(
+                f"There is nothing about callbacks called {name!r}. There are "
+                f"{', '.join(CALLBACKS)}."
+            )
+        field, read, bare = CALLBACKS[name]
+        value = text if equals else bare
+        if not value:
+            raise UsageError(f"--callbacks {word}: it needs a value, as in {name}=VALUE.")
+        try:
+            chosen[field] = read(value)
+            Callbacks(**chosen)
+        except ValueError as fault:
+            raise UsageError(f"--callbacks {word}: {fault}.") from None
+    return Callbacks(**chosen)
+
+
 def simulator(setting: Setting) -> Simulator:
     """Make the simulator of these settings."""
     return Simulator(
@@ -86,6 +144,7 @@ def simulator(setting: Setting) -> Simulator:
         submits_per_minute=setting.submits_per_minute,
         limit_retry_after=setting.retry_after,
         faults=scripts(setting.faults, setting.seed),
+        callbacks=callbacks(setting.callbacks),
     )
 
 
@@ -93,7 +152,7 @@ async def serve(setting: Setting, talk: Talk) -> int:
     """Run until a signal comes, then tell what happened.
 
     Raises:
-        UsageError: a fault is not known.
+        UsageError: a fault, or something about callbacks, is not known.
         OSError: the address cannot be had.
     """
     async with simulator(setting) as running:
@@ -105,6 +164,8 @@ async def serve(setting: Setting, talk: Talk) -> int:
             await stoppable(asyncio.Event().wait())
         except SignalledError:
             talk.say(_summary(running))
+            if running.ledger.callbacks_by_kind:
+                talk.say(_told(running.ledger))
     return Code.DONE
 
 
@@ -121,3 +182,21 @@ def _summary(running: Simulator) -> str:
         f"{counted(ledger.file_requests, 'download')}, "
         f"at most {ledger.max_in_flight} in flight."
     )
+
+
+def _told(ledger: Ledger) -> str:
+    kinds = ledger.callbacks_by_kind
+    answers = Counter(str(sent.status or "none") for sent in ledger.callbacks)
+    lines = [f"Callbacks: {_listed(kinds)}."]
+    if answers:
+        lines.append(f"Answers to them: {_listed(answers)}.")
+    if kinds["elsewhere"]:
+        lines.append(
+            "Those elsewhere were not sent: their URLs are not on this machine, or not HTTP; "
+            "--callbacks anywhere sends to other machines too."
+        )
+    return "\n".join(lines)
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()) if count)

@@ -33,6 +33,14 @@ def _up_to(highest: float) -> Callable[[object, "attrs.Attribute[float]", float]
     return validate
 
 
+def _one_of(*words: str) -> Callable[[object, "attrs.Attribute[str]", str], None]:
+    def validate(_instance: object, attribute: "attrs.Attribute[str]", value: str) -> None:
+        if value not in words:
+            raise ValueError(f"{attribute.name} must be one of {', '.join(words)}, not {value!r}")
+
+    return validate
+
+
 _is_share, _is_wait = _up_to(1), _up_to(_LONGEST_WAIT)
 
 
@@ -82,12 +90,12 @@ class Callbacks:
         default=FORGERIES,
         validator=[
             attrs.validators.min_len(1),
-            attrs.validators.deep_iterable(attrs.validators.in_(FORGERIES)),
+            attrs.validators.deep_iterable(_one_of(*FORGERIES)),
         ],
     )
     shape: Shape = attrs.field(
         default="documented",
-        validator=attrs.validators.in_(["documented", "flat", "enveloped", "mixed"]),
+        validator=_one_of("documented", "flat", "enveloped", "mixed"),
     )
     signature_secret: str | None = attrs.field(default=None, repr=False)
     anywhere: bool = False

@@ -93,7 +93,8 @@ def test_help_and_version_are_quick(spawn: Spawn) -> None:
         "except SystemExit as end: assert not end.code\n"
         "assert not {'aiohttp', 'asyncio', 'uvloop'} & set(sys.modules), 'too much'\n"
     )
-    for words in (["--help"], ["batch", "--help"], ["bench", "--help"], ["--version"]):
+    helps = ([name, "--help"] for name in ("batch", "bench", "simulate"))
+    for words in (["--help"], *helps, ["--version"]):
         process = spawn(*words, code=code)
         out, err = process.communicate(timeout=20)
         assert (process.returncode, err) == (0, "")
