@@ -97,7 +97,11 @@ class Callbacks:
         default="documented",
         validator=_one_of("documented", "flat", "enveloped", "mixed"),
     )
-    signature_secret: str | None = attrs.field(default=None, repr=False)
+    signature_secret: str | None = attrs.field(
+        default=None,
+        repr=False,
+        validator=attrs.validators.optional(attrs.validators.min_len(1)),
+    )
     anywhere: bool = False
     again_after: tuple[float, ...] = attrs.field(
         default=(1.0, 5.0, 30.0), validator=attrs.validators.deep_iterable(_is_wait)

@@ -19,6 +19,8 @@ from fluxflex.simulator.callbacks import Callbacks, Fates, Parcel
 from fluxflex.simulator.ledger import Entry, Ledger, SentCallback
 
 _MOST_AT_ONCE = 100
+# Common servers close a quiet connection after five seconds; a POST must not meet that.
+_KEEP_ALIVE = 2.0
 # Of an answer only the status counts; the rest is read so that the connection can be used again.
 _MOST_READ = 2**16
 # Beyond it aiohttp wants a file in the place of bytes.
@@ -56,28 +58,26 @@ class Courier:
         self._numbers = itertools.count()
         self._ready: deque[Parcel] = deque()
         self._in_air: set[asyncio.Task[None]] = set()
+        self._running = False
         self._http: aiohttp.ClientSession | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = math.inf
 
     def start(self) -> None:
         """Begin, in the running loop, with what was left at the last stop."""
-        self._http = aiohttp.ClientSession(
-            # The courier counts for itself: a queue in here would eat up the time for the answer.
-            connector=aiohttp.TCPConnector(limit=0),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        self._running = True
         self._depart()
         self.tick()
 
     async def stop(self) -> None:
         """Break off what is in the air and keep it for the next start; stopping twice is fine."""
-        http, self._http = self._http, None
+        self._running = False
         self._set_timer(math.inf)
         in_air = tuple(self._in_air)
         for task in in_air:
             task.cancel()
         await asyncio.gather(*in_air, return_exceptions=True)
+        http, self._http = self._http, None
         if http is not None:
             await http.close()
 
@@ -113,7 +113,7 @@ class Courier:
         now = self._now()
         while self._later and self._later[0][0] <= now:
             heapq.heappop(self._later)[2]()
-        if self._http is not None:
+        if self._running:
             self._set_timer(self._later[0][0] if self._later else math.inf)
 
     def _set_timer(self, due: float) -> None:
@@ -163,17 +163,17 @@ class Courier:
 
     def _hold_back(self, parcel: Parcel) -> None:
         # A reply waits for this one: it does not queue.
-        if self._http is None:
-            self._ready.append(parcel)
+        if self._running:
+            self._held[parcel.task_id] = self._launch(parcel)
         else:
-            self._held[parcel.task_id] = self._launch(self._http, parcel)
+            self._ready.append(parcel)
 
     def _depart(self) -> None:
-        while self._http is not None and self._ready and len(self._in_air) < _MOST_AT_ONCE:
-            self._launch(self._http, self._ready.popleft())
+        while self._running and self._ready and len(self._in_air) < _MOST_AT_ONCE:
+            self._launch(self._ready.popleft())
 
-    def _launch(self, http: aiohttp.ClientSession, parcel: Parcel) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(self._carry(http, parcel))
+    def _launch(self, parcel: Parcel) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._carry(parcel))
         self._in_air.add(task)
         task.add_done_callback(partial(self._landed, parcel))
         return task
@@ -186,9 +186,19 @@ class Courier:
         else:
             self._depart()
 
-    async def _carry(self, http: aiohttp.ClientSession, parcel: Parcel) -> None:
+    def _client(self) -> aiohttp.ClientSession:
+        # Made when it is first needed: most rehearsals have no callbacks.
+        if self._http is None:
+            self._http = aiohttp.ClientSession(
+                # The courier counts for itself: a queue in here would eat up the time to answer.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._http
+
+    async def _carry(self, parcel: Parcel) -> None:
         began = self._now()
-        status = await self._post(http, parcel)
+        status = await self._post(parcel)
         self._ledger.record_callback(
             SentCallback(
                 task_id=parcel.task_id,
@@ -206,11 +216,11 @@ class Courier:
             self._at(self._now() + pauses[parcel.attempt - 1], partial(self._send, again))
             self.tick()
 
-    async def _post(self, http: aiohttp.ClientSession, parcel: Parcel) -> int | None:
+    async def _post(self, parcel: Parcel) -> int | None:
         """Make the POST; return the answer's status, None where none came."""
         body = parcel.body
         try:
-            async with http.post(
+            async with self._client().post(
                 parcel.url,
                 data=io.BytesIO(body) if len(body) > _LARGE else body,
                 headers={"Content-Type": parcel.content_type, **self._signature(parcel)},

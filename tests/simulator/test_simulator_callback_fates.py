@@ -216,6 +216,7 @@ def test_only_this_machine_is_called_unless_told_otherwise(
         {"shape": "round"},
         {"again_after": (1.0, -1.0)},
         {"timeout": 0},
+        {"signature_secret": ""},
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
