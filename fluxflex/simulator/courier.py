@@ -93,6 +93,7 @@ class Courier:
         self._urls[entry.task_id] = url
         if early:
             self._tell(entry.task_id, entry.due, early=True)
+            self.tick()
         elif not math.isinf(entry.due):
             self.end(entry)
 

@@ -136,6 +136,16 @@ async def test_a_running_clock_needs_no_tick(client: Client, receiver: Receiver)
         assert at >= sim.ledger.entries[0].due + 5000
 
 
+async def test_the_double_of_an_early_one_needs_no_tick(client: Client, receiver: Receiver) -> None:
+    """It is timed as all others are, though the first was not."""
+    how = Callbacks(early=1, doubled=1, doubled_by=5000)
+    async with Simulator(speed=1e6, callbacks=how) as sim:
+        await client.accepted(sim, callback_url=receiver.url())
+        (early, _, _, _), (double, _, at, _) = await sent(sim, 2)
+    assert (early, double) == ("early", "double")
+    assert at >= sim.ledger.entries[0].due + 5000
+
+
 async def test_the_timer_asks_a_clock_that_stands_again(
     client: Client, receiver: Receiver, clock: Clock
 ) -> None:
