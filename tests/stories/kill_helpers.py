@@ -40,6 +40,8 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SLOW, _TICK = 0.15, 0.01
 # A round that neither ends nor gets to the moment of its kill hangs.
 _ROUND_SECONDS = 30.0
+# Each may make the session wary for ten seconds and more.
+_MOST_TURNED_AWAY = 3
 _MOST_KILLS = 8
 
 
@@ -102,11 +104,13 @@ class Clerk:
 
     rng: random.Random
     let_in: Counter[str] = attrs.field(factory=Counter)
+    turned_away: int = 0
 
     def __call__(self, arrival: faults.Arrival) -> Fault | None:
         """Hold up some, so that a kill meets them half way; turn a few away."""
         drawn = self.rng.random()
-        if drawn < 0.06:
+        if drawn < 0.06 and self.turned_away < _MOST_TURNED_AWAY:
+            self.turned_away += 1
             return faults.rate_limited(retry_after=0.02)
         self.let_in[str(arrival.payload["prompt"])] += 1
         if drawn < 0.14:
