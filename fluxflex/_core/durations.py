@@ -51,8 +51,11 @@ _LEAST = [
     for a, b in pairwise(EDGES)
 ]
 _ROUNDING = 1e-9
+_END = CELLS - _ROUNDING
 _PRIOR_TASKS = 8
-_MEMORY = 300  # tasks; those before count e times less
+_MEMORY = 600  # tasks; those before count e times less
+_GROWTH_OF_WEIGHT = 1 + 1 / _MEMORY
+_MOST_KNOWN = 2.0 * _MEMORY
 # Counts are turned into hazards again once so much more is known: it takes some 20 µs.
 _NEWS = 1 / 8
 
@@ -60,7 +63,7 @@ _NEWS = 1 / 8
 def place(log_age: float) -> float:
     """Return where on the cells, 0 to 60, an age lies, given as ln(age / scale)."""
     at = _MIDDLE + math.asinh(log_age / _FINEST) / _GROWTH
-    return 0.0 if at < 0 else min(at, CELLS - _ROUNDING)
+    return 0.0 if at < 0 else min(_END, at)
 
 
 def _prior_survival(log_age: float) -> float:
@@ -86,58 +89,62 @@ class LifeTable:
         self._steps = [b - a for a, b in zip([0.0, *exposed], [*exposed, 0.0], strict=True)]
         self._weight = 1.0  # of what is seen now; growing weights are the same as fading counts
         self._known = float(_PRIOR_TASKS)
-        self._news = 0
+        self._news, self._enough = 0, 0.0
         self.version = 0
         self._estimate()
 
     def survived(self, since: float, until: float) -> None:
         """Count a task that was alive at one place and still is at another."""
-        self._enter(since, self._weight)
-        self._enter(until, -self._weight)
-        self._learnt()
+        self._expose(since, until)
+        self._news += 1
+        if self._news > self._enough:
+            self._estimate()
 
     def ended(self, since: float, at: float) -> None:
         """Count a task that was alive at one place and ended at another."""
-        self._enter(since, self._weight)
-        self._enter(at, -self._weight)
+        self._expose(since, at)
         self._events[int(at)] += self._weight
-        self._weight *= 1 + 1 / _MEMORY
-        self._learnt()
+        self._weight *= _GROWTH_OF_WEIGHT
+        self._news += 1
+        if self._news > self._enough:
+            self._estimate()
 
     def draw(self, since: float, until: float, chance: float) -> float:
         """Return where between two places a task ended, by the law and a chance from 0 to 1."""
-        first, last = self._hazard_to(since), self._hazard_to(until)
+        passed, hazards = self.passed, self.hazards
+        cell = int(since)
+        first = passed[cell] + (since - cell) * hazards[cell]
+        cell = int(until)
+        last = passed[cell] + (until - cell) * hazards[cell]
         # The inverse of the law's distribution, given that it ended between the two.
         target = first - math.log1p(chance * math.expm1(first - last))
-        cell = min(bisect_right(self.passed, target), CELLS) - 1
-        at = cell + (target - self.passed[cell]) / self.hazards[cell]
-        return min(max(at, since), until)
+        cell = bisect_right(passed, target, int(since), cell + 1) - 1
+        at = cell + (target - passed[cell]) / hazards[cell]
+        return since if at < since else min(until, at)
 
-    def _hazard_to(self, at: float) -> float:
-        cell = int(at)
-        return self.passed[cell] + (at - cell) * self.hazards[cell]
-
-    def _enter(self, at: float, weight: float) -> None:
-        cell = int(at)
-        part = (at - cell) * weight
-        self._steps[cell] += weight - part
-        self._steps[cell + 1] += part
-
-    def _learnt(self) -> None:
-        self._news += 1
-        if self._news > self._known * _NEWS:
-            self._known = min(self._known + self._news, 2.0 * _MEMORY)
-            self._news = 0
-            self._estimate()
+    def _expose(self, since: float, until: float) -> None:
+        steps, weight = self._steps, self._weight
+        cell = int(since)
+        part = (since - cell) * weight
+        steps[cell] += weight - part
+        steps[cell + 1] += part
+        cell = int(until)
+        part = (until - cell) * weight
+        steps[cell] -= weight - part
+        steps[cell + 1] -= part
 
     def _estimate(self) -> None:
+        self._known = min(self._known + self._news, _MOST_KNOWN)
+        self._news, self._enough = 0, self._known * _NEWS
         share = 1 / self._weight
         self._weight = 1.0
         self._steps = [step * share for step in self._steps]
         self._events = [event * share for event in self._events]
         exposed = accumulate(self._steps)
         self.hazards = [
-            least if ended <= max(least * entered, _ROUNDING) else ended / max(entered, ended)
+            (ended / entered if entered > ended else 1.0)
+            if ended > least * entered and ended > _ROUNDING
+            else least
             for least, ended, entered in zip(_LEAST, self._events, exposed, strict=False)
         ]
         self.passed = [0.0, *accumulate(self.hazards)]
@@ -153,9 +160,9 @@ _LEAST_SPREAD, _MOST_SPREAD = 0.003, 1.0
 _LEVEL_VARIANCE, _FEATURE_VARIANCE, _KIND_VARIANCE = 0.5, 0.12, 0.02
 _LEAST_SCORE, _MOST_SCORE = -3.0, 3.0
 _LEAST_INFORMATION = 0.1
-_SPREAD_GAIN, _BIAS_GAIN = 0.03, 0.05
+_SPREAD_GAIN, _BIAS_GAIN = 0.02, 0.05
 # What time adds to a variance, as a share of the spread: without it nothing new would be learnt.
-_LEVEL_NOISE, _BIASED_NOISE, _USUAL_BIAS, _EFFECT_NOISE = 1e-4, 0.2, 0.5, 5e-5
+_LEVEL_NOISE, _BIASED_NOISE, _USUAL_BIAS, _EFFECT_NOISE = 1e-4, 0.2, 0.7, 5e-5
 
 
 class _Effect:
@@ -176,14 +183,16 @@ class Law:
 
     Attributes:
         table: the chance, the same for all kinds.
+        level: what all kinds share of ln scale.
     """
 
     def __init__(self, rng: Random) -> None:
         self.table = LifeTable()
         self._rng = rng
         self._spread = _FIRST_SPREAD  # the variance of ln(duration / scale)
+        self._root = math.sqrt(_FIRST_SPREAD)
         self._bias = self._error = 0.0
-        self._level = _Effect(_USUAL, _LEVEL_VARIANCE)
+        self.level = _Effect(_USUAL, _LEVEL_VARIANCE)
         self._features: dict[tuple[int, object], _Effect] = {}
         self._effects: dict[Kind, tuple[_Effect, ...]] = {}
 
@@ -201,12 +210,13 @@ class Law:
         if until <= since:
             return
         effects = self._effects.get(kind) or self._new(kind)
-        mean, root = _mean(effects), math.sqrt(self._spread)
-        early, late = _log(since) - mean, _log(until) - mean
-        score, information = _tail(late / root)
-        before, known = _tail(early / root)
-        self._move(effects, score - before, max(0.0, information - known))
-        self.table.survived(place(early), place(late))
+        mean, root = _mean(effects), self._root
+        start, score, information = self._alive(since, mean)
+        late = _log(until) - mean
+        if late > _EARLY * root:  # before, to be alive says next to nothing about the scale
+            last, known = _tail(late / root)
+            self._move(effects, last - score, max(0.0, known - information), 0.0)
+        self.table.survived(start, place(late))
 
     def ended(self, kind: Kind, since: float, until: float, *, exact: bool = False) -> None:
         """Learn that a task was alive at one age and had ended at another.
@@ -214,71 +224,81 @@ class Law:
         With `exact` it ended just then; otherwise somewhere between.
         """
         effects = self._effects.get(kind) or self._new(kind)
-        mean, root = _mean(effects), math.sqrt(self._spread)
-        early, late = _log(since) - mean, _log(until) - mean
-        start, end = place(early), place(late)
+        mean, root = _mean(effects), self._root
+        start, before, known = self._alive(since, mean)
+        late = _log(until) - mean
+        at = place(late)
         if exact:
-            at, score, information = end, late / root, 1.0
+            score, information = late / root, 1.0
         else:
-            at = self.table.draw(start, end, self._rng.random())
-            score, information = _between(early / root, late / root)
+            at = self.table.draw(start, at, self._rng.random())
+            score, information = _between((_log(since) - mean) / root, late / root)
         self.table.ended(start, max(start, at))
-        before, known = _tail(early / root)
         rest = max(_LEAST_INFORMATION, information - known)
-        self._move(effects, _bounded(score - before), rest)
-        self._follow(effects, _bounded(score), information)
+        total = self._move(effects, _bounded(score - before), rest, self._spread * _EFFECT_NOISE)
+        self._follow(_bounded(score), information, total)
 
     def _new(self, kind: Kind) -> tuple[_Effect, ...]:
         named = self._features
         for feature in enumerate(kind):
             named.setdefault(feature, _Effect(0.0, _FEATURE_VARIANCE))
         features = [named[feature] for feature in enumerate(kind)]
-        effects = (self._level, *features, _Effect(0.0, _KIND_VARIANCE))
+        effects = (self.level, *features, _Effect(0.0, _KIND_VARIANCE))
         self._effects[kind] = effects
         return effects
 
-    def _move(self, effects: tuple[_Effect, ...], score: float, information: float) -> None:
-        """One step of the filter: each effect takes its share, by its variance."""
-        spread = self._spread
-        total = 0.0
-        for effect in effects:
-            total += effect.variance
-        shrink = 1 / (spread + total * information)
-        shift = score * math.sqrt(spread) * shrink
-        for effect in effects:
-            variance = effect.variance
-            effect.mean += variance * shift
-            effect.variance = variance * (1 - variance * information * shrink)
+    def _alive(self, age: float, mean: float) -> tuple[float, float, float]:
+        """Return the place of an age, and what it told to be alive then."""
+        if age <= _NOTHING:
+            return 0.0, 0.0, 0.0
+        early = math.log(age) - mean
+        score, information = _tail(early / self._root)
+        return place(early), score, information
 
-    def _follow(self, effects: tuple[_Effect, ...], score: float, information: float) -> None:
-        """Learn the spread from an error of ln scale, and open the gain where errors pile up.
+    def _move(
+        self, effects: tuple[_Effect, ...], score: float, information: float, noise: float
+    ) -> float:
+        """One step of the filter: each effect takes its share, by its variance.
 
-        The score is the error's mean in standard deviations, the information what its variance
-        lacks of one.
+        Noise is what that variance grows by; returns the variance of ln scale before.
         """
         total = 0.0
         for effect in effects:
             total += effect.variance
-        error, spread = score * math.sqrt(self._spread), self._spread
+        shrink = 1 / (self._spread + total * information)
+        shift = score * self._root * shrink
+        shrink *= information
+        for effect in effects:
+            variance = effect.variance
+            effect.mean += variance * shift
+            variance += noise - variance * variance * shrink
+            effect.variance = min(effect.most, variance)
+        return total
+
+    def _follow(self, score: float, information: float, total: float) -> None:
+        """Learn the spread from an error of ln scale, and open the gain where errors pile up.
+
+        The score is the error's mean in standard deviations, the information what its variance
+        lacks of one; the total is the variance of ln scale.
+        """
+        error, spread = score * self._root, self._spread
         excess = error * error - information * (spread + total)
-        spread = min(max(spread + _SPREAD_GAIN * excess, _LEAST_SPREAD), _MOST_SPREAD)
-        self._spread = spread
+        spread += _SPREAD_GAIN * excess
+        if not _LEAST_SPREAD < spread < _MOST_SPREAD:
+            spread = min(max(spread, _LEAST_SPREAD), _MOST_SPREAD)
+        self._spread, self._root = spread, math.sqrt(spread)
         self._bias += _BIAS_GAIN * (error - self._bias)
         self._error += _BIAS_GAIN * (abs(error) - self._error)
-        biased = abs(self._bias) / self._error if self._error else 0.0
-        noise = _LEVEL_NOISE + _BIASED_NOISE * max(0.0, biased - _USUAL_BIAS)
-        more = spread * _EFFECT_NOISE
-        for effect in effects:
-            effect.variance = min(effect.variance + more, effect.most)
-        level = self._level
+        noise, more = _LEVEL_NOISE, abs(self._bias) - _USUAL_BIAS * self._error
+        if more > 0:
+            noise += _BIASED_NOISE * more / self._error
+        level = self.level
         level.variance = min(level.variance + spread * noise, level.most)
 
 
 def _mean(effects: tuple[_Effect, ...]) -> float:
-    mean = 0.0
-    for effect in effects:
-        mean += effect.mean
-    return mean
+    level, quality, steps, references, whole = effects
+    return level.mean + quality.mean + steps.mean + references.mean + whole.mean
 
 
 def _bounded_scale(mean: float) -> float:
@@ -286,13 +306,14 @@ def _bounded_scale(mean: float) -> float:
 
 
 def _bounded(score: float) -> float:
-    return min(max(score, _LEAST_SCORE), _MOST_SCORE)
+    return score if _LEAST_SCORE < score < _MOST_SCORE else math.copysign(_MOST_SCORE, score)
 
 
 def _log(age: float) -> float:
     return math.log(age) if age > _NOTHING else _LOG_NOTHING
 
 
+_EARLY = -3.0  # standard deviations
 _NOTHING = 1e-4
 _LOG_NOTHING = math.log(_NOTHING)
 _FAR = 8.0

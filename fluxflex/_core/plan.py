@@ -1,21 +1,21 @@
-"""When a task is due: by the gaps of a simple policy, or by what was learnt.
+"""When a task is due, by what was learnt: the law, the schedule and the order together.
 
-A plan knows each task by its `Entry` and nothing of heaps, rates or deadlines; the scheduler asks
-it when a task is due next, and tells it what a look or a callback brought.
+It knows each task by its `Entry` and nothing of heaps, rates or deadlines; the scheduler asks it
+when a task is due next, and tells it what a look or a callback brought.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import attrs
 
 from fluxflex._core.durations import Kind, Law
 from fluxflex._core.lifecycle import Key
 from fluxflex._core.order import Order
-from fluxflex._core.schedule import AdaptivePolling, PollPolicy, Schedule, clipped
+from fluxflex._core.schedule import AdaptivePolling, Schedule, clipped
 
 if TYPE_CHECKING:
     from random import Random
@@ -26,99 +26,36 @@ class Entry:
     """One task that is looked at.
 
     Attributes:
-        key, turn: whose it is; how many were added before it.
+        key: whose it is.
         kind: `None` for a task of which not even the age is known.
         since, deadline: when it was accepted, and when its time is up.
         webhook: whether a callback is expected for it.
+        turn: its place in the order; -1 outside it.
         slot: which entry of the heap is the live one; 0 while a look is in the air.
         looked: when the latest look began.
+        misses, late_misses: looks in a row without a usable answer; such looks after the deadline.
         alive: until when it surely ran.
-        entered: when it came into the frontier; `None` as long as it did not.
+        entered: when it came into the frontier; `None` where it did not have to wait for that.
         expected, in_line: ln of the duration that was expected of it when it was accepted, and
             when it came into the frontier.
-        misses, late_misses: looks in a row without a usable answer; such looks after the deadline.
+        teaches: the kind, where its duration is to be learnt.
     """
 
     key: Key
-    turn: int
     kind: Kind | None
     since: float
     deadline: float
     webhook: bool
+    turn: int = -1
     slot: int = 0
     looked: float = -math.inf
+    misses: int = 0
+    late_misses: int = 0
     alive: float = -math.inf
     entered: float | None = None
     expected: float = 0.0
     in_line: float = 0.0
-    misses: int = 0
-    late_misses: int = 0
-
-
-class Plan(Protocol):
-    """When tasks are due; all times are seconds on one clock."""
-
-    def begin(self, entry: Entry) -> float:
-        """Take in a task and return when it is due first."""
-        ...
-
-    def due(self, entry: Entry, now: float) -> float:
-        """Return when a task that ran just now is due again."""
-        ...
-
-    def waits(self, entry: Entry) -> bool:
-        """Say whether a task that is due need not be looked at before its turn has come."""
-        ...
-
-    def spare(self) -> Entry | None:
-        """Return a task to look at instead of the one that is due, now and then."""
-        ...
-
-    def runs(self, entry: Entry, sent: float) -> None:
-        """Learn that a task ran when a look at it began."""
-        ...
-
-    def ended(self, entry: Entry, now: float, sent: float | None) -> Sequence[Entry]:
-        """Learn that a task ended, and return those whose turn has come by it."""
-        ...
-
-    def forget(self, entry: Entry, now: float) -> Sequence[Entry]:
-        """Let go of a task, and return those whose turn has come by it."""
-        ...
-
-
-class Gaps:
-    """A simple policy: nothing is learnt, and no task waits for another."""
-
-    def __init__(self, policy: PollPolicy) -> None:
-        self._gap = policy.gap
-
-    def begin(self, entry: Entry) -> float:
-        """Return the first look."""
-        return self.due(entry, entry.since)
-
-    def due(self, entry: Entry, now: float) -> float:
-        """Return the next look; at once where the policy's gap is less than nothing, or NaN."""
-        return now + max(0.0, self._gap(now - entry.since))
-
-    def waits(self, entry: Entry) -> bool:  # noqa: ARG002 - no task does
-        """Say no."""
-        return False
-
-    def spare(self) -> Entry | None:
-        """Return none."""
-        return None
-
-    def runs(self, entry: Entry, sent: float) -> None:
-        """Learn nothing."""
-
-    def ended(self, entry: Entry, now: float, sent: float | None) -> Sequence[Entry]:  # noqa: ARG002
-        """Learn nothing."""
-        return ()
-
-    def forget(self, entry: Entry, now: float) -> Sequence[Entry]:  # noqa: ARG002
-        """Return none."""
-        return ()
+    teaches: Kind | None = None
 
 
 _LEAST_JITTER, _JITTER = 0.85, 0.3
@@ -131,114 +68,155 @@ _ERROR_GAIN = 0.1
 # Every so many looks one is a sample from behind the frontier; more of them after a hit.
 _OFTEN, _RARE = 4.0, 32.0
 _FADE = 1.05
+# When tasks become quicker by this, in ln, all are planned anew; with more than so many in flight
+# it is the budget of looks that makes them late, and more looks make it worse.
+_QUICKER = 0.25
+_FEW = 200
+# To learn from a task takes several times as long as all else, so lessons have a budget: so many a
+# second, and a store for bursts. The emptier it is the more tasks are passed over.
+_LESSONS = 20.0
+_STORE = 2000.0
 
 
 class Learning:
-    """The law, the schedule and the order together.
+    """When tasks are due; all times are seconds on one clock.
 
-    Two clocks run for a task where there is an order: its age, and the time since it came into
-    the frontier. The one that foretells better is used.
+    A second clock runs for a task that had to wait for its turn, from when it came into the
+    frontier. The one that foretells better is used.
+
+    Attributes:
+        order: the tasks whose age is known.
     """
 
     def __init__(self, policy: AdaptivePolling, rng: Random) -> None:
+        self.order: Order[Entry] = Order()
         self._policy = policy
+        self._random = rng.random
         self._rng = rng
         self._ages = Law(rng)
         self._by_age = Schedule(self._ages.table)
         self._lines = Law(rng)
         self._by_line = Schedule(self._lines.table)
         self._age_error = self._line_error = 0.0
-        self._order: Order[Entry] = Order()
+        self._line_is_better = False
+        self._planned_for = -math.inf
         self._polled = 0.5  # the share of tasks with a callback whose end a look has told
         self._every = _OFTEN
         self._looks = 0
+        self._added, self._lessons = 0.0, _STORE
 
     def begin(self, entry: Entry) -> float:
-        """Return the first look: at once at a task of which nothing is known."""
+        """Take in a task and return when it is due first: at once where nothing is known of it."""
         if entry.kind is None:
             return entry.since
+        self.order.add(entry)
+        lessons = min(_STORE, self._lessons + _LESSONS * (entry.since - self._added))
+        if not entry.turn % int(_STORE / max(1.0, lessons)):
+            entry.teaches = entry.kind
+            lessons -= 1
+        self._added, self._lessons = entry.since, lessons
         entry.expected = self._ages.expected(entry.kind)
-        self._order.add(entry)
-        self._enter(entry, entry.since)
+        if math.isfinite(self.order.width) and entry.turn <= self.order.last:
+            self._come((entry,), entry.since)
         return self.due(entry, entry.since)
 
     def due(self, entry: Entry, now: float) -> float:
-        """Return the next look; never for a task behind the frontier."""
+        """Return when a task that ran just now is due again; never behind the frontier."""
         kind = entry.kind
         if kind is None:
             return now + self._policy.gap(now - entry.since)
-        if not self._order.has(entry):
+        if entry.turn > self.order.last:
             return math.inf
-        law, schedule, start = self._ages, self._by_age, entry.since
-        if entry.entered is not None and self._line_error < _BETTER * self._age_error:
+        if entry.entered is not None and self._line_is_better:
             law, schedule, start = self._lines, self._by_line, entry.entered
-        age = max(0.0, now - start)
+        else:
+            law, schedule, start = self._ages, self._by_age, entry.since
+        age = now - start if now > start else 0.0
         scale = law.scale(kind)
-        jitter = _LEAST_JITTER + _JITTER * self._rng.random()
-        step = jitter * math.sqrt(2 * self._policy.cost(len(self._order)) / scale)
+        jitter = _LEAST_JITTER + _JITTER * self._random()
+        step = jitter * math.sqrt(2 * self._policy.cost(len(self.order)) / scale)
         if entry.webhook:
             step *= min(_MOST_RELAXED, 1 / math.sqrt(self._polled))
         return start + age + clipped(schedule.next_age(age, scale, step) - age)
 
-    def waits(self, entry: Entry) -> bool:
-        """Say whether a task has lost its place in the frontier."""
-        return entry.kind is not None and not self._order.has(entry)
-
     def spare(self) -> Entry | None:
         """Return a sample from behind the frontier, every so many looks."""
-        if not self._order.outside:
+        if self.order.last == math.inf:
             return None
         self._looks += 1
         if self._looks < self._every:
             return None
         self._looks = 0
         self._every = min(self._every * _FADE, _RARE)
-        return self._order.sample(self._rng)
+        return self.order.sample(self._rng)
 
     def runs(self, entry: Entry, sent: float) -> None:
-        """Learn that so old a task is not finished."""
-        kind, alive = entry.kind, entry.alive
-        if kind is None or sent <= alive:
+        """Learn that a task ran when a look at it began."""
+        alive, kind = entry.alive, entry.teaches
+        if sent <= alive:
             return
         entry.alive = sent
-        self._ages.survived(kind, max(0.0, alive - entry.since), sent - entry.since)
-        if entry.entered is not None:
-            self._lines.survived(kind, max(0.0, alive - entry.entered), sent - entry.entered)
+        if kind is None:
+            return
+        since, entered = entry.since, entry.entered
+        self._ages.survived(kind, alive - since if alive > since else 0.0, sent - since)
+        if entered is not None:
+            self._lines.survived(kind, alive - entered if alive > entered else 0.0, sent - entered)
 
     def ended(self, entry: Entry, now: float, sent: float | None) -> Sequence[Entry]:
-        """Learn the duration: by callback it is known, by a look within the interval."""
+        """Learn that a task ended, and return those that are to be planned anew.
+
+        By a callback its duration is known, by a look that began at `sent` within an interval.
+        """
         if entry.webhook:
             self._polled += _SHARE_GAIN * ((sent is not None) - self._polled)
-        kind = entry.kind
-        if kind is None:
+        if entry.kind is None:
             return ()
-        end, exact = (now, True) if sent is None else (sent, False)
-        alive, since, entered = entry.alive, entry.since, entry.entered
-        self._ages.ended(kind, max(0.0, alive - since), end - since, exact=exact)
-        if entered is not None:
-            missed = _missed(entry.expected, alive - since, end - since)
-            self._age_error += _ERROR_GAIN * (missed - self._age_error)
-            self._lines.ended(kind, max(0.0, alive - entered), end - entered, exact=exact)
-            missed = _missed(entry.in_line, alive - entered, end - entered)
-            self._line_error += _ERROR_GAIN * (missed - self._line_error)
-        if not self._order.has(entry):
+        if entry.turn > self.order.last:
             self._every = _OFTEN
-        return self._come(self._order.ended(entry), now)
+        came = self._come(self.order.ended(entry), now)
+        if entry.teaches is None:
+            return came
+        self._learn(entry, entry.teaches, now if sent is None else sent, exact=sent is None)
+        return [*came, *self._overdue()]
 
     def forget(self, entry: Entry, now: float) -> Sequence[Entry]:
-        """Let go of a task of which it is not known how long it took."""
-        return () if entry.kind is None else self._come(self._order.drop(entry), now)
+        """Let go of a task, and return those that are to be planned anew."""
+        return () if entry.kind is None else self._come(self.order.drop(entry), now)
+
+    def _learn(self, entry: Entry, kind: Kind, end: float, *, exact: bool) -> None:
+        """Learn a duration by both clocks, and which of them foretold it better."""
+        alive, since, entered = entry.alive, entry.since, entry.entered
+        age = alive - since if alive > since else 0.0
+        self._ages.ended(kind, age, end - since, exact=exact)
+        if entered is None:
+            return
+        missed = _missed(entry.expected, age, end - since)
+        self._age_error += _ERROR_GAIN * (missed - self._age_error)
+        age = alive - entered if alive > entered else 0.0
+        self._lines.ended(kind, age, end - entered, exact=exact)
+        missed = _missed(entry.in_line, age, end - entered)
+        self._line_error += _ERROR_GAIN * (missed - self._line_error)
+        self._line_is_better = self._line_error < _BETTER * self._age_error
+
+    def _overdue(self) -> Sequence[Entry]:
+        """Return all tasks of the frontier where they have become so much quicker.
+
+        As after a stall of the provider: what was planned during it would be found long after.
+        """
+        level = (self._lines if self._line_is_better else self._ages).level.mean
+        if level > self._planned_for - _QUICKER:
+            self._planned_for = max(self._planned_for, level)
+            return ()
+        self._planned_for = level
+        return self.order.oldest(_FEW) if len(self.order) <= _FEW else ()
 
     def _come(self, entries: Sequence[Entry], now: float) -> Sequence[Entry]:
+        """Start the second clock of those that come into the frontier."""
         for entry in entries:
-            self._enter(entry, now)
-        return entries
-
-    def _enter(self, entry: Entry, now: float) -> None:
-        """Start the second clock of a task that comes into a frontier."""
-        if entry.kind is not None and math.isfinite(self._order.width) and self._order.has(entry):
             entry.entered = now
-            entry.in_line = self._lines.expected(entry.kind)
+            entry.in_line = self._lines.expected(entry.kind) if entry.kind else 0.0
+        return entries
 
 
 def _missed(expected: float, alive: float, end: float) -> float:
@@ -246,8 +224,3 @@ def _missed(expected: float, alive: float, end: float) -> float:
     if alive > 0 and math.log(alive) > expected:
         return math.log(alive) - expected
     return max(0.0, expected - math.log(max(end, 1e-3)))
-
-
-def plan_for(policy: PollPolicy, rng: Random) -> Plan:
-    """Return the plan that a policy stands for."""
-    return Learning(policy, rng) if isinstance(policy, AdaptivePolling) else Gaps(policy)

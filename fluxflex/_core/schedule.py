@@ -55,7 +55,7 @@ class FixedPolling:
 SHORTEST_GAP, LONGEST_GAP = 0.25, 30.0
 # Seconds of lag that one look is worth: with few tasks in flight what counts is to be quick, with
 # many the looks add up.
-_LEAST_COST, _MOST_COST = 0.04, 0.16
+_LEAST_COST, _MOST_COST = 0.042, 0.16
 _FEW = 12
 _USUAL_DURATION = 15.0
 
@@ -69,8 +69,8 @@ class AdaptivePolling:
 
     Args:
         lag_cost: the seconds of delay that one look is worth: higher is fewer looks and later
-            answers, both by its square root. By default 0.04 with up to twelve tasks in
-            flight, rising to 0.16 with forty-eight.
+            answers, both by its square root. By default 0.042 with up to twelve tasks in
+            flight, rising to 0.16 with forty-six.
     """
 
     lag_cost: float | None = attrs.field(default=None, validator=_finite)

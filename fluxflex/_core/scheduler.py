@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 from fluxflex._core.durations import Kind
 from fluxflex._core.gate import RateGate
 from fluxflex._core.lifecycle import Key
-from fluxflex._core.plan import Entry, plan_for
-from fluxflex._core.schedule import PollPolicy
+from fluxflex._core.plan import Entry, Learning
+from fluxflex._core.schedule import AdaptivePolling, PollPolicy
 
 if TYPE_CHECKING:
     from random import Random
@@ -33,6 +33,8 @@ _PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 # So many entries of the heap may be stale, beyond one for each task.
 _SLACK = 64
+# So many entries are passed over at once, at most: they take less than a millisecond.
+_MOST_PASSED = 400
 
 
 class PollScheduler(Protocol):
@@ -82,10 +84,13 @@ class Scheduler:
     """
 
     def __init__(self, policy: PollPolicy, rate: float | None, rng: Random) -> None:
-        self._plan = plan_for(policy, rng)
+        self._gap = policy.gap
+        self._learning = Learning(policy, rng) if isinstance(policy, AdaptivePolling) else None
         self._gate = RateGate(rate)
         self._entries: dict[Key, Entry] = {}
+        # Of the entries of a task the live one has its slot; the others are stale.
         self._heap: list[tuple[float, int, Entry]] = []
+        self._stale = 0
         self._slots = 0
         self._resume_at = -math.inf
         self._asked = -math.inf
@@ -100,26 +105,30 @@ class Scheduler:
         """Begin to look at a task that was accepted now."""
         if key in self._entries:
             self.forget(key, now)
-        self._slots += 1
-        entry = self._entries[key] = Entry(key, self._slots, kind, now, deadline, webhook)
-        self._push(entry, self._plan.begin(entry))
+        entry = self._entries[key] = Entry(key, kind, now, deadline, webhook)
+        learning = self._learning
+        self._push(entry, self._due(entry, now) if learning is None else learning.begin(entry))
 
     def next_due(self) -> float:
         """Return the earliest time at which `take` may give a task; infinity for none."""
-        self._drop_stale()
+        self._find_live()
         if not self._heap:
             return math.inf
-        due = max(self._heap[0][0], self._resume_at)
-        return self._gate.open_at(max(due, self._asked))
+        due = self._heap[0][0]
+        due = max(due, self._resume_at)
+        return self._gate.open_at(max(self._asked, due))
 
     def take(self, now: float) -> Key | None:
         """Return a task to look at now; the rate is charged here."""
         self._asked = max(self._asked, now)
-        if self.next_due() > now:
+        live, learning = self._find_live(), self._learning
+        if not live or self.next_due() > now:
             return None
-        entry = self._plan.spare()
+        entry = None if learning is None else learning.spare()
         if entry is None or not entry.slot:
             entry = heapq.heappop(self._heap)[2]
+        else:
+            self._stale += 1
         entry.slot, entry.looked = 0, now
         self._gate.charge(now)
         return entry.key
@@ -129,9 +138,15 @@ class Scheduler:
         entry = self._entries.get(key)
         if entry is None:
             return False
-        if sent is not None:
-            self._plan.runs(entry, sent)
-        return self._looked(entry, now, usable=sent is not None)
+        if sent is None:
+            return self._missed(entry, now)
+        if self._learning is not None:
+            self._learning.runs(entry, sent)
+        if entry.looked >= entry.deadline:
+            return True
+        entry.misses = 0
+        self._push(entry, self._due(entry, now))
+        return False
 
     def throttled(self, key: Key, now: float, retry_after: float | None) -> bool:
         """Note that a look was turned away (429); true when its time is up.
@@ -145,7 +160,7 @@ class Scheduler:
         entry = self._entries.get(key)
         if entry is None:
             return False
-        return self._looked(entry, now, usable=False, least=_PAUSE if retry_after is None else 0.0)
+        return self._missed(entry, now, least=_PAUSE if retry_after is None else 0.0)
 
     def done(self, key: Key, now: float, sent: float | None = None) -> None:
         """Forget a task that ended, and learn from it; unknown ones are ignored.
@@ -156,32 +171,38 @@ class Scheduler:
             sent: when the look that told it began; `None` where a callback told it.
         """
         entry = self._entries.pop(key, None)
-        if entry is not None:
-            self._admit(self._plan.ended(entry, now, sent))
+        if entry is None:
+            return
+        self._leave(entry)
+        if self._learning is not None:
+            self._plan_anew(self._learning.ended(entry, now, sent))
 
     def forget(self, key: Key, now: float) -> None:
         """Forget a task of which nothing is to be learnt; unknown ones are ignored."""
         entry = self._entries.pop(key, None)
-        if entry is not None:
-            self._admit(self._plan.forget(entry, now))
+        if entry is None:
+            return
+        self._leave(entry)
+        if self._learning is not None:
+            self._plan_anew(self._learning.forget(entry, now))
 
-    def _admit(self, entries: Sequence[Entry]) -> None:
-        """Look from now on at tasks whose turn has come."""
-        for entry in entries:
-            if entry.slot:  # a look in the air brings its own next
-                # As if planned when it was last known to run: it may well be due already.
-                self._push(entry, self._plan.due(entry, max(entry.alive, entry.since)))
-        self._tidy()
+    def _due(self, entry: Entry, now: float) -> float:
+        """Return when a task that ran just now is due again."""
+        if self._learning is not None:
+            return self._learning.due(entry, now)
+        # At once where the policy's gap is less than nothing, or NaN.
+        return now + max(0.0, self._gap(now - entry.since))
 
-    def _looked(self, entry: Entry, now: float, *, usable: bool, least: float = 0.0) -> bool:
-        entry.misses = 0 if usable else entry.misses + 1
+    def _missed(self, entry: Entry, now: float, *, least: float = 0.0) -> bool:
+        """Plan the next look after one without a usable answer; true when time is up."""
+        entry.misses += 1
         if entry.looked >= entry.deadline:
             entry.late_misses += 1
-            if usable or entry.late_misses >= _LAST_LOOKS:
+            if entry.late_misses >= _LAST_LOOKS:
                 return True
             self._push(entry, now + _LAST_GAP, late=True)
             return False
-        due = self._plan.due(entry, now)
+        due = self._due(entry, now)
         doublings = min(entry.misses - _PATIENCE, _MOST_DOUBLINGS)
         if doublings > 0:
             gap = due - now
@@ -190,32 +211,47 @@ class Scheduler:
         return False
 
     def _push(self, entry: Entry, due: float, *, late: bool = False) -> None:
-        self._slots += 1
-        entry.slot = self._slots
-        when = due if late else min(due, entry.deadline)
-        heapq.heappush(self._heap, (when, self._slots, entry))
-        self._tidy()
+        self._slots = entry.slot = self._slots + 1
+        if due > entry.deadline and not late:
+            due = entry.deadline
+        heapq.heappush(self._heap, (due, entry.slot, entry))
 
-    def _tidy(self) -> None:
-        """Keep the heap in proportion to the tasks: entries of what is done may lie there long."""
-        if len(self._heap) > 2 * len(self._entries) + _SLACK:
-            self._heap = [item for item in self._heap if self._is_live(item)]
+    def _plan_anew(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if entry.slot:  # a look in the air brings its own next
+                self._leave(entry)
+                # As if planned when it was last known to run: it may well be due already.
+                start = max(entry.since, entry.alive)
+                self._push(entry, self._due(entry, start))
+
+    def _leave(self, entry: Entry) -> None:
+        """Take a task off the heap, which is kept in proportion to the tasks."""
+        if not entry.slot:
+            return
+        entry.slot = 0
+        self._stale += 1
+        if self._stale > len(self._entries) + _SLACK:
+            self._heap = [item for item in self._heap if item[1] == item[2].slot]
             heapq.heapify(self._heap)
+            self._stale = 0
 
-    def _is_live(self, item: tuple[float, int, Entry]) -> bool:
-        entry = item[2]
-        return entry.slot == item[1] and self._entries.get(entry.key) is entry
+    def _find_live(self) -> bool:
+        """Clear the top of the heap of what is stale, and of what lost its place meanwhile.
 
-    def _drop_stale(self) -> None:
-        """Clear the top of the heap of what is done, and of what lost its place meanwhile."""
-        heap = self._heap
-        while heap:
-            due, _, entry = heap[0]
-            if not self._is_live(heap[0]):
+        Returns whether the first entry is of a task to look at; if not there is more to clear.
+        """
+        heap, learning = self._heap, self._learning
+        last = math.inf if learning is None else learning.order.last
+        for _ in range(_MOST_PASSED):
+            if not heap:
+                return False
+            due, slot, entry = heap[0]
+            if slot != entry.slot:
                 heapq.heappop(heap)
-            elif due < entry.deadline and self._plan.waits(entry):
-                self._slots += 1
-                entry.slot = self._slots
-                heapq.heapreplace(heap, (entry.deadline, self._slots, entry))
+                self._stale -= 1
+            elif entry.turn > last and due < entry.deadline:
+                self._slots = entry.slot = self._slots + 1
+                heapq.heapreplace(heap, (entry.deadline, entry.slot, entry))
             else:
-                return
+                return True
+        return False

@@ -52,12 +52,12 @@ def test_ends_in_order_make_a_frontier() -> None:
     assert order.has(tasks[13])
 
 
-def test_a_rank_makes_room_for_twice_as_many() -> None:
-    """The frontier is twice as wide as the highest of the latest ranks, and five more."""
+def test_a_rank_makes_room_for_half_as_many_again() -> None:
+    """The frontier is 1.5 times as wide as the highest of the latest ranks, and five more."""
     order, tasks = line(100)
     for task in tasks[10:18]:
         order.ended(task)
-    assert order.width == 25
+    assert order.width == 20
 
 
 def test_an_end_behind_the_frontier_doubles_it_at_once() -> None:
@@ -67,9 +67,51 @@ def test_an_end_behind_the_frontier_doubles_it_at_once() -> None:
         order.ended(task)
     assert order.width == 5
     came = order.ended(tasks[100])
-    assert order.width == 2 * 92 + 5
+    assert order.width == 1.5 * 92 + 5
     turns = [task.turn for task in came]
-    assert sorted(turns) == [turn for turn in range(13, 198) if turn != 100]
+    assert sorted(turns) == [turn for turn in range(13, 152) if turn != 100]
+
+
+def test_it_widens_by_so_many_at_once() -> None:
+    """However far behind the frontier a task ends, two hundred come in by it, no more."""
+    order, tasks = line(5000)
+    for task in tasks[:8]:
+        order.ended(task)
+    for times in range(1, 4):
+        came = order.ended(tasks[-times])
+        assert order.width == 5 + 200 * times
+        assert len(came) == 200
+        assert order.has(came[-1])
+    assert order.last == max(task.turn for task in came)
+
+
+def test_a_long_line_is_kept_in_blocks() -> None:
+    """Ranks, samples and who comes in are the same, however many came and went before."""
+    order, tasks = line(3000)
+    for task in tasks[:2500]:
+        order.drop(task)
+    for task in tasks[2500:2508]:
+        assert order.ended(task) == []
+    assert order.width == 5
+    assert order.ended(tasks[2508]) == [tasks[2513]]
+    late = Task(0)
+    order.add(late)
+    assert late.turn == 3000
+    for task in tasks[2509:]:
+        order.drop(task)
+    assert order.has(late)
+    assert order.ended(late) == []
+    assert len(order) == 0
+
+
+def test_the_oldest_are_of_the_frontier() -> None:
+    """Those that were added first, in their order, so many at most."""
+    order, tasks = line(3000)
+    assert order.oldest(2000) == tasks[:2000]
+    for task in tasks[:8]:
+        order.ended(task)
+    assert order.oldest(2000) == tasks[8:13]
+    assert order.oldest(3) == tasks[8:11]
 
 
 def test_it_narrows_only_by_a_leap() -> None:
@@ -78,7 +120,7 @@ def test_it_narrows_only_by_a_leap() -> None:
     for task in tasks[20:28]:
         order.ended(task)
     wide = order.width
-    assert wide == 45
+    assert wide == 35
     for task in tasks[:20]:
         order.ended(task)
     assert order.width == wide
