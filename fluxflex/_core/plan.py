@@ -32,6 +32,7 @@ class Entry:
         webhook: whether a callback is expected for it.
         turn: its place in the order; -1 outside it.
         slot: which entry of the heap is the live one; 0 while a look is in the air.
+        planned: whether a look is planned before its deadline's, and holds.
         looked: when the latest look began.
         misses, late_misses: looks in a row without a usable answer; such looks after the deadline.
         alive: until when it surely ran.
@@ -48,6 +49,7 @@ class Entry:
     webhook: bool
     turn: int = -1
     slot: int = 0
+    planned: bool = False
     looked: float = -math.inf
     misses: int = 0
     late_misses: int = 0
@@ -164,7 +166,7 @@ class Learning:
             self._lines.survived(kind, alive - entered if alive > entered else 0.0, sent - entered)
 
     def ended(self, entry: Entry, now: float, sent: float | None) -> Sequence[Entry]:
-        """Learn that a task ended, and return those that are to be planned anew.
+        """Learn that a task ended, and return those to whose looks it matters.
 
         By a callback its duration is known, by a look that began at `sent` within an interval.
         """
@@ -181,7 +183,7 @@ class Learning:
         return [*came, *self._overdue()]
 
     def forget(self, entry: Entry, now: float) -> Sequence[Entry]:
-        """Let go of a task, and return those that are to be planned anew."""
+        """Let go of a task, and return those to whose looks it matters."""
         return () if entry.kind is None else self._come(self.order.drop(entry), now)
 
     def _learn(self, entry: Entry, kind: Kind, end: float, *, exact: bool) -> None:
@@ -209,7 +211,10 @@ class Learning:
             self._planned_for = max(self._planned_for, level)
             return ()
         self._planned_for = level
-        return self.order.oldest(_FEW) if len(self.order) <= _FEW else ()
+        late = self.order.oldest(_FEW) if len(self.order) <= _FEW else ()
+        for entry in late:
+            entry.planned = False
+        return late
 
     def _come(self, entries: Sequence[Entry], now: float) -> Sequence[Entry]:
         """Start the second clock of those that come into the frontier."""

@@ -212,13 +212,16 @@ class Scheduler:
 
     def _push(self, entry: Entry, due: float, *, late: bool = False) -> None:
         self._slots = entry.slot = self._slots + 1
+        entry.planned = due < math.inf
         if due > entry.deadline and not late:
             due = entry.deadline
         heapq.heappush(self._heap, (due, entry.slot, entry))
 
     def _plan_anew(self, entries: Sequence[Entry]) -> None:
+        """Plan the next looks at those that have none before their deadlines."""
         for entry in entries:
-            if entry.slot:  # a look in the air brings its own next
+            # A look in the air brings its own next.
+            if entry.slot and not entry.planned:
                 self._leave(entry)
                 # As if planned when it was last known to run: it may well be due already.
                 start = max(entry.since, entry.alive)
@@ -251,6 +254,7 @@ class Scheduler:
                 self._stale -= 1
             elif entry.turn > last and due < entry.deadline:
                 self._slots = entry.slot = self._slots + 1
+                entry.planned = False
                 heapq.heapreplace(heap, (entry.deadline, entry.slot, entry))
             else:
                 return True

@@ -160,13 +160,11 @@ def test_the_many_who_lose_their_place_hold_nobody_up() -> None:
         scheduler.add(key, KIND, 0.0, FOREVER)
     for key in range(20):
         scheduler.done(key, 10.0 + key / 10)
-    assert scheduler.take(60.0) is None
-    assert scheduler.next_due() == 60.0
-    takes = 1
-    while (taken := scheduler.take(60.0)) is None:
-        takes += 1
-    assert takes <= 6
-    assert taken in range(20, 25)
+    takes = []
+    while scheduler.next_due() < FOREVER:
+        takes.append(scheduler.take(60.0))
+    assert 2 <= takes.count(None) <= 6
+    assert {20, 21, 22, 23} <= set(takes)
 
 
 def test_when_tasks_become_quicker_the_waiting_are_planned_anew() -> None:
