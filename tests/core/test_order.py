@@ -112,6 +112,7 @@ def test_the_oldest_are_of_the_frontier() -> None:
         order.ended(task)
     assert order.oldest(2000) == tasks[8:13]
     assert order.oldest(3) == tasks[8:11]
+    assert max(order.sample(chance(seed)).turn for seed in range(20)) > 2048
 
 
 def test_it_narrows_only_by_a_leap() -> None:

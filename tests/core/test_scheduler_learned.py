@@ -198,6 +198,9 @@ def test_a_rush_teaches_by_a_part_of_its_tasks() -> None:
     assert len([key for key in teachers if key >= 19_000]) > 15
     scheduler.add(-1, KIND, 120.0, FOREVER)
     assert scheduler._entries[-1].teaches == KIND
+    passed_over = next(key for key in range(19_000, 20_000) if key not in teachers)
+    assert scheduler.pending(passed_over, 121.0, 120.5) is False
+    scheduler.done(passed_over, 122.0, 121.5)
 
 
 def test_what_times_out_teaches_nothing_by_that() -> None:
