@@ -106,8 +106,7 @@ class Batch:
     async def __aexit__(self, *exc_info: object) -> None:
         """Stop reading, drop what was not sent, and do not wait for what was."""
         self._left = True
-        if self._reader is not None:
-            self._reader.cancel()
+        self._read_no_more()
         self._drop_unsent()
         self._leave_pages()
         for outcome in [*(outcome for _, outcome in self._to_save), *self._outcomes.unread()]:
@@ -120,8 +119,7 @@ class Batch:
         """
         if self._stop is None:
             self._stop, self._asked_to_stop = stopped_early(), True
-        if self._reader is not None:
-            self._reader.cancel()
+        self._read_no_more()
         self._drop_unsent()
 
     def __aiter__(self) -> AsyncIterator[Outcome]:
@@ -209,6 +207,7 @@ class Batch:
             entry.request = self._prepare(item)
             await self._pages.find(entry, self._save_to)
             if entry.known is None:
+                self._check_wanted()
                 await self._tasks.slots.acquire(self._timeouts.submit)
                 self._begin(entry)
             else:
@@ -224,6 +223,11 @@ class Batch:
         except Exception:
             self._running -= 1  # the user's own: an item's, or what `save_to` raised
             raise
+
+    def _check_wanted(self) -> None:
+        """Refuse what a source still gives after it has stopped the batch itself, or was told."""
+        if self._stop is not None or self._left:
+            raise self._why_stopped()
 
     def _begin(self, entry: Item) -> None:
         """Send an item for which a slot is held."""
@@ -329,8 +333,13 @@ class Batch:
         if self._stop is not None or not stops(error):
             return
         self._stop = error
-        self._space.set()
+        self._read_no_more()
         self._drop_unsent()
+
+    def _read_no_more(self) -> None:
+        """Leave the source, or the queue for a slot."""
+        if self._reader is not None:
+            self._reader.cancel()
 
     def _drop_unsent(self) -> None:
         for handle in tuple(self._sending):

@@ -118,6 +118,8 @@ class Engine:
 
     async def _sent(self, handle: TaskHandle, sending: asyncio.Task[None]) -> None:
         """Wait until a task is accepted and its id is on disk."""
+        this = asyncio.current_task()
+        before = 0 if this is None else this.cancelling()
         try:
             await asyncio.shield(sending)
             await self.tasks.written(handle.key)  # before anyone is told of its id
@@ -125,8 +127,7 @@ class Engine:
             self.tasks.heard(handle.key)
             raise
         except asyncio.CancelledError:
-            this = asyncio.current_task()
-            if sending.cancelled() and this is not None and not this.cancelling():
+            if sending.cancelled() and this is not None and this.cancelling() <= before:
                 raise closed() from None  # it was not the caller who was cancelled
             self.drop(handle)
             if handle.key not in self.sender.in_air:
