@@ -69,12 +69,17 @@ class Deadlines:
             self._wake_at(latest)
 
     def close(self) -> None:
-        """Let the timer go."""
+        """Let the timer go, unless an exchange lives on by a user's own connector."""
+        if not self._open:
+            self._wake_never()
+
+    def _wake_never(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._timer, self._wakes = None, math.inf
 
     def _wake_at(self, when: float) -> None:
-        self.close()
+        self._wake_never()
         self._wakes = when
         self._timer = self._loop.call_at(when, self._sweep)
 

@@ -553,6 +553,17 @@ async def test_a_users_connector_is_never_closed() -> None:
         assert isinstance(got, Reply)
 
 
+async def test_closing_keeps_the_deadline_of_what_is_in_the_air() -> None:
+    """On a user's own connector, which stays open, nothing else would end a call that hangs."""
+    async with serve(silence) as server, aiohttp.TCPConnector() as connector:
+        transport = AiohttpTransport(base_url=server.url, connector=connector)
+        calling = asyncio.create_task(transport.send(get(f"{server.url}/x"), timeout=60))
+        await server.arrived.wait()
+        transport.hurry(0.01)
+        await transport.aclose()
+        assert isinstance(await calling, Unanswered)
+
+
 async def test_after_closing_nothing_is_sent() -> None:
     """A closed transport answers with a value too."""
     async with serve(saying(bytes_of())) as server:
