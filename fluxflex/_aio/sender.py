@@ -217,7 +217,7 @@ class Sender:
                 # Writing takes its time: the session may have taken its leave meanwhile.
                 desk.admit()
                 course.admit(asyncio.get_running_loop().time())
-                _check_wanted(desk, key)
+                _check_wanted()
             except BaseException:
                 if paid_again:
                     desk.refund(key)
@@ -309,13 +309,13 @@ def _refusal(got: Got, step: Again | Verdict) -> FluxFlexError:
     return refusals.refusal(got, submit=True)
 
 
-def _check_wanted(desk: Desk, key: Key) -> None:
+def _check_wanted() -> None:
     """Let no cancellation that came without a pause reach an attempt in the air.
 
     An observer that hears that it is sent may drop it in that very step.
     """
     this = asyncio.current_task()
-    if desk.final(key) or (this is not None and this.cancelling()):
+    if this is not None and this.cancelling():
         raise asyncio.CancelledError
 
 
