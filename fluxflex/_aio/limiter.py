@@ -62,7 +62,12 @@ class ForgivingLimiter:
         self, now: float, running: int, sent: float, retry_after: float | None
     ) -> float | None:
         """Return the end of the pause that a refusal makes."""
-        return self._ask("refused", now, running, sent, retry_after)
+        until = self._ask("refused", now, running, sent, retry_after)
+        if until is None or until < math.inf:
+            return until
+        log.error(_FALLING_BACK, f"would pause until {until}")
+        self._limiter = self._usual
+        return self._usual.refused(now, running, sent, retry_after)
 
     def _ask(self, method: str, *facts: float | None) -> float | None:
         try:

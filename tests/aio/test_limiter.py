@@ -416,6 +416,8 @@ def fails(*_: object) -> Any:
         {"finished": fails},
         {"refused": fails},
         {"refused": lambda *_: "later"},
+        {"refused": lambda *_: math.nan},
+        {"refused": lambda *_: math.inf},
         {"window": fails},
     ],
     ids=lambda fault: next(iter(fault)),
