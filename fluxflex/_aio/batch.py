@@ -178,6 +178,8 @@ class Batch:
                     item = await anext(source)
                 except StopAsyncIteration:
                     return
+                if self._left:  # the cancellation was swallowed
+                    return
                 await self._take(item)
         except asyncio.CancelledError:
             if self._stop is None and not self._left:
