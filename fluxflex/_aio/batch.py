@@ -186,7 +186,8 @@ class Batch:
                 self._stop = closed_early()
             raise
         except Exception as error:  # noqa: BLE001 - the source's own, given out after the drain
-            self._source_error = error
+            if self._stop is None or self._asked_to_stop:  # else our own ending comes first
+                self._source_error = error
 
     async def _room(self) -> bool:
         """Wait until another item may be read; false when no more is to be."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from fluxflex import Change, FixedPolling, TaskState
+from fluxflex import Change, FixedPolling, RateLimitError, TaskState, Timeouts
 from fluxflex._aio.batch import Batch
 from fluxflex.errors import AuthenticationError, SessionClosedError
 from tests.aio.fakes import FakeSession, FakeTransport, now, refused, settle
@@ -99,6 +99,22 @@ async def test_a_batch_halts_though_its_source_gives_nothing_more() -> None:
         assert now() == 1
 
 
+async def test_a_source_that_fails_as_it_is_cut_off_hides_no_halt() -> None:
+    """What stopped the batch comes out, not what its ending made the source raise."""
+
+    async def source() -> AsyncIterator[str]:
+        yield "a"
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            raise ValueError("its own") from None
+
+    fake = FakeTransport(latency=1).script("submit", refused(401))
+    async with FakeSession(fake, poll=EVERY) as session:
+        with pytest.raises(AuthenticationError):
+            await session.map(source()).collect()
+
+
 async def test_a_stale_cancellation_does_not_hide_that_the_session_closed() -> None:
     """A caller that once swallowed a cancellation still learns why its submit ended."""
     fake = FakeTransport().script("submit", refused(429, retry_after="100"))
@@ -118,3 +134,19 @@ async def test_a_stale_cancellation_does_not_hide_that_the_session_closed() -> N
     await asyncio.wait([calling])
     assert not calling.cancelled()
     assert isinstance(calling.exception(), SessionClosedError)
+
+
+@pytest.mark.xfail(strict=True, reason="only the head of the queue is told of a long pause")
+async def test_a_pause_is_too_long_behind_one_who_can_wait_for_it() -> None:
+    """A submit that has less time than the pause takes is told at once, wherever it stands."""
+    fake = FakeTransport().script("submit", refused(429, retry_after="100"))
+    async with FakeSession(fake, poll=EVERY) as session:
+        waiting = []
+        for prompt in "ab":
+            waiting.append(asyncio.create_task(session.submit(prompt)))
+            await asyncio.sleep(1)
+        try:
+            with pytest.raises(RateLimitError):
+                await session.submit("c", timeout=Timeouts(submit=5))
+        finally:
+            await asyncio.gather(*waiting)
