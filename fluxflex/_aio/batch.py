@@ -8,6 +8,7 @@ that never more than `ahead` outcomes wait. And an item that runs holds a slot o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
@@ -39,6 +40,8 @@ from fluxflex._core.lifecycle import TaskState
 from fluxflex._core.limits import Timeouts
 from fluxflex._core.request import GenerateRequest
 from fluxflex.errors import ConfigurationError, FluxFlexError
+
+_END = object()
 
 
 class Batch:
@@ -171,16 +174,13 @@ class Batch:
     # -- reading -----------------------------------------------------------------------------
 
     async def _read_all(self) -> None:
-        source = items_of(self._source)
         try:
-            while await self._room():
-                try:
-                    item = await anext(source)
-                except StopAsyncIteration:
-                    return
-                if self._left:  # the cancellation was swallowed
-                    return
-                await self._take(item)
+            async with contextlib.aclosing(items_of(self._source)) as source:
+                while await self._room():
+                    item = await anext(source, _END)
+                    if item is _END or self._left:  # it may have swallowed the cancellation
+                        return
+                    await self._take(item)
         except asyncio.CancelledError:
             if self._stop is None and not self._left:
                 self._stop = closed_early()
@@ -333,11 +333,10 @@ class Batch:
 
     def _halt_for(self, error: FluxFlexError) -> None:
         """Stop reading and sending for what the next item would meet too."""
-        if self._stop is not None or not stops(error):
-            return
-        self._stop = error
-        self._read_no_more()
-        self._drop_unsent()
+        if self._stop is None and stops(error):
+            self._stop = error
+            self._read_no_more()
+            self._drop_unsent()
 
     def _read_no_more(self) -> None:
         """Leave the source, or the queue for a slot."""
