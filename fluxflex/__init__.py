@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fluxflex import errors as errors
     from fluxflex import simulator as simulator
+    from fluxflex import webhooks as webhooks
     from fluxflex._aio.batch import Batch
     from fluxflex._aio.entry import JournalEntry
     from fluxflex._aio.handle import TaskHandle
@@ -110,7 +111,7 @@ _HOMES = {
         "TaskTimeoutError",
     ),
 }
-_MODULES = ("errors", "simulator")
+_MODULES = ("errors", "simulator", "webhooks")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 

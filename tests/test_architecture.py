@@ -23,6 +23,12 @@ FLOORS: list[set[str]] = [
     # Pure below: no loop, no clock, no I/O, no logging.
     {"_aio.deadlines", "_aio.limiter", "_aio.reports", "_aio.tally", "_aio.crew"},
     {"_aio.transport"},
+    {"webhooks.tokens", "webhooks.signatures"},
+    {"webhooks.connection"},
+    {"webhooks.server"},
+    {"webhooks.receiver"},
+    {"webhooks.asgi", "webhooks.web"},
+    {"webhooks"},
     {"_aio.slots", "_aio.entry", "_aio.pictures", "_aio.room", "_aio.trouble"},
     {"_aio.sender", "_aio.images", "_aio.settings", "_aio.schema"},
     {"_aio.poller", "_aio.handle", "_aio.account", "_aio.store"},
@@ -39,7 +45,9 @@ FLOORS: list[set[str]] = [
 APART = {"simulator"}
 ON_TOP = {"__main__", "cli", "bench", "report", "testing"}
 # What those on top may import, besides their own package.
-PUBLIC = {"fluxflex", "fluxflex.bench", "fluxflex.cli", "fluxflex.errors", "fluxflex.simulator"}
+PUBLIC = {"fluxflex"} | {
+    f"fluxflex.{name}" for name in ("bench", "cli", "errors", "simulator", "webhooks")
+}
 
 IMPURE = {"asyncio", "anyio", "aiohttp", "time", "random", "os", "pathlib", "logging"}
 LONGEST = 350

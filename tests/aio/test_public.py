@@ -26,7 +26,7 @@ def test_the_names_fit_on_a_page() -> None:
     """At most forty, each once, in order."""
     assert len(fluxflex.__all__) <= 40
     assert len(set(fluxflex.__all__)) == len(fluxflex.__all__)
-    assert dir(fluxflex) == sorted([*fluxflex.__all__, "errors", "simulator"])
+    assert dir(fluxflex) == sorted([*fluxflex.__all__, "errors", "simulator", "webhooks"])
 
 
 @pytest.mark.parametrize("name", fluxflex.__all__)

@@ -1,0 +1,350 @@
+"""One connection of the small server: strict HTTP/1.1 for callbacks and nothing else.
+
+Everything a sender may send is bounded, and what is not understood is answered and closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import http
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+from fluxflex.webhooks.tokens import Ticket
+
+LONGEST_HEAD = 16 * 1024
+_MOST_HEADERS = 100
+# Seconds: for one whole request; between two of them; to read an answer before the end.
+REQUEST_SECONDS = 15.0
+IDLE_SECONDS = 75.0
+_LINGER_SECONDS = 2.0
+
+_START = re.compile(rb"([A-Za-z]{1,20}) ([\x21-\x7e]{1,4096}) HTTP/1\.([01])")
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\r\n]*)?")
+_LONGEST_CHUNK_LINE = 256
+_LONGEST_TRAILER = 4096
+_END = b"\r\n\r\n"
+
+
+class Handler(Protocol):
+    """What is served: `WebhookReceiver`.
+
+    Attributes:
+        limit: the largest body, in bytes.
+    """
+
+    limit: int
+
+    def check(self, method: str, path: str, headers: Mapping[str, str]) -> Ticket | int:
+        """Return whose a request is, or the status that it is refused with."""
+        ...
+
+    def too_large(self) -> int:
+        """Return the status for a body that turned out to be too large."""
+        ...
+
+    def take(self, ticket: Ticket, headers: Mapping[str, str], body: bytes) -> int:
+        """Take the body of a request that was not turned away, and return its status."""
+        ...
+
+
+class House(Protocol):
+    """What a connection needs of its server."""
+
+    def admit(self, connection: Connection) -> bool:
+        """Take in a connection; false where there are enough."""
+        ...
+
+    def forget(self, connection: Connection) -> None:
+        """Let go of a connection that is closed."""
+        ...
+
+
+class _State(enum.Enum):
+    HEAD = 0
+    BODY = 1  # of a known length
+    CHUNK_LINE = 2
+    CHUNK = 3
+    TRAILER = 4
+    OVER = 5  # answered for the last time; what still comes is not looked at
+
+
+class _Nonsense(Exception):  # noqa: N818 - no error: an answer
+    """A request that is answered with a status and the end of the connection."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def _answer(status: int, *, last: bool) -> bytes:
+    words = http.HTTPStatus(status).phrase
+    lines = [f"HTTP/1.1 {status} {words}", "Content-Length: 0"]
+    if status == http.HTTPStatus.METHOD_NOT_ALLOWED:
+        lines.append("Allow: POST")
+    if status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+        lines.append("Retry-After: 5")
+    if last:
+        lines.append("Connection: close")
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+_STATUSES = (200, 400, 401, 404, 405, 408, 413, 414, 415, 417, 431, 501, 503, 505)
+_ANSWERS = {
+    (status, last): _answer(status, last=last) for status in _STATUSES for last in (False, True)
+}
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Connection(asyncio.Protocol):
+    """One connection of a sender.
+
+    Attributes:
+        deadline: seconds on the loop's clock; `late` is to be called after it.
+    """
+
+    def __init__(self, server: House, handler: Handler) -> None:
+        self._server = server
+        self._handler = handler
+        self._clock = asyncio.get_running_loop().time
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._begin()
+        self.deadline = self._clock() + REQUEST_SECONDS
+
+    def _begin(self) -> None:
+        self._state = _State.HEAD
+        self._headers: dict[str, str] = {}
+        self._keep = True
+        self._left = 0  # bytes of the body, or of its chunk, that are still to come
+        self._size = 0  # of the body so far
+        self._body = bytearray()
+        self._found: Ticket | int = 0  # whose it is, or the status that it is refused with
+
+    # -- asyncio's side --------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or close it where there are too many."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream
+        self._transport = transport
+        if not self._server.admit(self):
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Forget the connection."""
+        self._server.forget(self)
+        self._state = _State.OVER
+        self._transport = None
+
+    def eof_received(self) -> bool:
+        """Close with the sender."""
+        return False
+
+    def pause_writing(self) -> None:
+        """Close on who sends requests and does not read the answers."""
+        self.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; whatever it is, it raises nothing."""
+        if self._state is _State.OVER:
+            return
+        if self._state is _State.HEAD and not self._buffer:
+            self.deadline = self._clock() + REQUEST_SECONDS
+        self._buffer += data
+        try:
+            while self._step():
+                pass
+        except _Nonsense as nonsense:
+            self._say(nonsense.status, last=True)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._state = _State.OVER
+        if self._transport is not None:
+            self._transport.abort()
+
+    def late(self) -> None:
+        """Close on who took too long."""
+        if self._state is _State.OVER or (self._state is _State.HEAD and not self._buffer):
+            self.abort()
+        else:
+            self._say(408, last=True)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def _step(self) -> bool:
+        """Read one part of a request; false where more of it must come first."""
+        match self._state:
+            case _State.HEAD:
+                return self._read_head()
+            case _State.BODY | _State.CHUNK:
+                return self._read_body()
+            case _State.CHUNK_LINE:
+                return self._read_chunk_line()
+            case _State.TRAILER:
+                return self._read_trailer()
+            case _State.OVER:
+                return False
+
+    def _read_head(self) -> bool:
+        while self._buffer[:2] == b"\r\n":  # allowed before a request
+            del self._buffer[:2]
+        end = self._buffer.find(_END, 0, LONGEST_HEAD)
+        if end < 0:
+            if len(self._buffer) >= LONGEST_HEAD:
+                raise _Nonsense(431)
+            return False
+        first, *lines = bytes(self._buffer[:end]).split(b"\r\n")
+        del self._buffer[: end + len(_END)]
+        start = _START.fullmatch(first)
+        if start is None:
+            raise _Nonsense(400)
+        headers = self._headers = _headers(lines)
+        connection = headers.get("connection", "").lower()
+        self._keep = start[3] == b"1" and "close" not in connection
+        length = _length(headers)
+        method, path = start[1].decode("ascii"), start[2].decode("ascii")
+        self._found = self._handler.check(method, path, headers)
+        self._expect(length)
+        return True
+
+    def _expect(self, length: int | None) -> None:
+        """Go on to the body; `None` stands for one in chunks."""
+        limit = self._handler.limit
+        if length is not None and length > limit:
+            self._say(self._too_large(), last=True)
+            return
+        if self._headers.get("expect", "").lower() == "100-continue":
+            if isinstance(self._found, int):
+                self._say(self._found, last=True)  # what it is told keeps the body from coming
+                return
+            self._write(_CONTINUE)
+        self._left = length or 0
+        self._state = _State.CHUNK_LINE if length is None else _State.BODY
+
+    def _read_body(self) -> bool:
+        part = self._buffer[: self._left]
+        del self._buffer[: len(part)]
+        self._left -= len(part)
+        self._size += len(part)
+        if not isinstance(self._found, int):
+            self._body += part
+        if self._left:
+            return False
+        if self._state is _State.BODY:
+            self._whole()
+        else:
+            if self._buffer[:2] != b"\r\n"[: len(self._buffer)]:
+                raise _Nonsense(400)
+            if len(self._buffer) < 2:  # noqa: PLR2004 - the end of a line
+                return False
+            del self._buffer[:2]
+            self._state = _State.CHUNK_LINE
+        return True
+
+    def _read_chunk_line(self) -> bool:
+        end = self._buffer.find(b"\r\n", 0, _LONGEST_CHUNK_LINE)
+        if end < 0:
+            if len(self._buffer) >= _LONGEST_CHUNK_LINE:
+                raise _Nonsense(400)
+            return False
+        found = _CHUNK.fullmatch(bytes(self._buffer[:end]))
+        del self._buffer[: end + 2]
+        if found is None:
+            raise _Nonsense(400)
+        self._left = int(found[1], 16)
+        if self._size + self._left > self._handler.limit:
+            self._say(self._too_large(), last=True)
+            return True
+        self._state = _State.CHUNK if self._left else _State.TRAILER
+        return True
+
+    def _read_trailer(self) -> bool:
+        """Pass over what may follow the last chunk: lines, up to an empty one."""
+        end = 0 if self._buffer[:2] == b"\r\n" else self._buffer.find(_END, 0, _LONGEST_TRAILER)
+        if end < 0:
+            if len(self._buffer) >= _LONGEST_TRAILER:
+                raise _Nonsense(431)
+            return False
+        del self._buffer[: end + (len(_END) if end else 2)]
+        self._whole()
+        return True
+
+    # -- answering -------------------------------------------------------------------------------
+
+    def _whole(self) -> None:
+        """Answer a request that has arrived whole, and go on to the next."""
+        found = self._found
+        if not isinstance(found, int):
+            found = self._handler.take(found, self._headers, bytes(self._body))
+        keep = self._keep
+        self._say(found, last=not keep)
+        if keep:
+            self._begin()
+            self.deadline = self._clock() + (REQUEST_SECONDS if self._buffer else IDLE_SECONDS)
+
+    def _too_large(self) -> int:
+        return self._found if isinstance(self._found, int) else self._handler.too_large()
+
+    def _say(self, status: int, *, last: bool) -> None:
+        self._write(_ANSWERS[status, last])
+        if last:
+            self._end()
+
+    def _end(self) -> None:
+        """Stop reading requests, but leave the sender a moment to read what it was told.
+
+        A connection that is closed on bytes that were not read takes the answer with it.
+        """
+        self._state = _State.OVER
+        self._buffer.clear()
+        self._body.clear()
+        self.deadline = self._clock() + _LINGER_SECONDS
+        if self._transport is None:
+            return
+        if self._transport.can_write_eof():
+            with contextlib.suppress(OSError):  # the sender is gone already
+                self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def _write(self, answer: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(answer)
+
+
+def _headers(lines: list[bytes]) -> dict[str, str]:
+    """Return headers by lower-case names; of one that stands there twice the first counts."""
+    if len(lines) > _MOST_HEADERS:
+        raise _Nonsense(431)
+    headers: dict[str, str] = {}
+    for line in lines:
+        found = _HEADER.fullmatch(line)
+        if found is None:
+            raise _Nonsense(400)
+        name = found[1].decode("ascii").lower()
+        if name in headers and name in {"content-length", "transfer-encoding", "host"}:
+            raise _Nonsense(400)
+        headers.setdefault(name, found[2].decode("latin-1").rstrip())
+    return headers
+
+
+def _length(headers: Mapping[str, str]) -> int | None:
+    """Return the length of the body; `None` where it comes in chunks."""
+    coding, length = headers.get("transfer-encoding"), headers.get("content-length")
+    if coding is not None:
+        if length is not None:
+            raise _Nonsense(400)
+        if coding.lower() != "chunked":
+            raise _Nonsense(501)
+        return None
+    if length is None:
+        return 0
+    if _LENGTH.fullmatch(length) is None:
+        raise _Nonsense(400)
+    return int(length)

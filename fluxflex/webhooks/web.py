@@ -1,0 +1,33 @@
+"""The receiver as an aiohttp application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fluxflex.webhooks.receiver import WebhookReceiver
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+
+def aiohttp_app(receiver: WebhookReceiver) -> web.Application:
+    """Return an application that takes in callbacks: `app.add_subapp("/callbacks", …)`.
+
+    Bodies are read no further than the receiver's `limit`.
+    """
+    from aiohttp import web  # a session without callbacks need not wait for a server's import
+
+    async def handle(request: web.Request) -> web.Response:
+        found = receiver.check(request.method, request.path, request.headers)
+        if isinstance(found, int):
+            return web.Response(status=found)
+        body = bytearray()
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > receiver.limit:
+                return web.Response(status=receiver.too_large())
+        return web.Response(status=receiver.take(found, request.headers, bytes(body)))
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    return app

@@ -1,0 +1,63 @@
+"""What the tests of the receiver share: an inbox to look into, and callbacks as they come."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from fluxflex.webhooks import WebhookReceiver
+from fluxflex.webhooks.tokens import Ticket
+
+URL = "https://callbacks.test/flux"
+SECRET = "a secret for tests alone"
+JSON = {"content-type": "application/json"}
+BODY = json.dumps(
+    {"task_id": "t1", "status": "completed", "data": {"image_url": "https://files.test/1.png"}}
+).encode()
+HOME, SESSION = b"journa", b"sessio"
+
+
+class Box:
+    """An inbox that keeps what comes, as far as there is room."""
+
+    def __init__(self, session: bytes = SESSION, room: int = 1_000_000) -> None:
+        self.session = session
+        self.room = room
+        self.taken: list[tuple[Ticket, bytes]] = []
+
+    def put(self, ticket: Ticket, body: bytes) -> bool:
+        """Take a callback, where there is room."""
+        if len(self.taken) >= self.room:
+            return False
+        self.taken.append((ticket, body))
+        return True
+
+
+def joined(receiver: WebhookReceiver, room: int = 1_000_000) -> Box:
+    """Return the inbox of a session that has just opened."""
+    box = Box(room=room)
+    receiver.join(box)
+    return box
+
+
+def ticket(key: int = 1, session: bytes = SESSION) -> Ticket:
+    """Return the ticket of a task."""
+    return Ticket(HOME, session, key)
+
+
+def path_of(receiver: WebhookReceiver, of: Ticket | None = None) -> str:
+    """Return the path at which a task's callback arrives."""
+    return receiver.address(of or ticket()).removeprefix("https://callbacks.test")
+
+
+def raw(
+    path: str,
+    body: bytes = BODY,
+    method: str = "POST",
+    headers: Mapping[str, str] = JSON,
+    **more: str,
+) -> bytes:
+    """Return a request as it stands on the wire."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: callbacks.test", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {text}" for name, text in {**headers, **more}.items()]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

@@ -1,0 +1,177 @@
+"""The receiver in the servers of others: aiohttp, uvicorn, FastAPI and Starlette."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, MutableMapping
+from typing import Any
+
+import aiohttp
+import fastapi
+import pytest
+import uvicorn
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from fluxflex.webhooks import WebhookReceiver, aiohttp_app, asgi_app
+from tests.webhooks.helpers import BODY, JSON, SECRET, URL, joined, path_of
+
+Message = MutableMapping[str, Any]
+
+
+def receiver_of(limit: int = 1000) -> WebhookReceiver:
+    """Return a receiver."""
+    return WebhookReceiver(URL, secret=SECRET, limit=limit)
+
+
+async def endless() -> AsyncIterator[bytes]:
+    """Give a body of which no length is known, larger than any limit."""
+    for _ in range(1000):
+        yield b"1" * 10_000
+
+
+async def knock(session: aiohttp.ClientSession, receiver: WebhookReceiver, base: str) -> list[int]:
+    """Send one request of each kind and return what each was told."""
+    good, forged = base + path_of(receiver), f"{base}/flux/{'A' * 48}"
+    told = []
+    for method, url, body, headers in (
+        ("POST", good, BODY, JSON),
+        ("PUT", good, BODY, JSON),
+        ("POST", f"{base}/flux/x", BODY, JSON),
+        ("POST", forged, BODY, JSON),
+        ("POST", good, BODY, {"content-type": "text/plain"}),
+        ("POST", good, b"1" * 1001, JSON),
+        ("POST", good, endless(), JSON),
+    ):
+        try:
+            async with session.request(method, url, data=body, headers=headers) as reply:
+                told.append(reply.status)
+        except aiohttp.ClientConnectionError:
+            told.append(0)  # it was told while it still wrote, and the connection closed
+    return told
+
+
+EXPECTED = [200, 405, 404, 404, 415, 413]
+
+
+async def test_in_an_aiohttp_application() -> None:
+    """As a sub-application at a path of its own."""
+    receiver = receiver_of()
+    box = joined(receiver)
+    app = web.Application()
+    app.add_subapp("/flux", aiohttp_app(receiver))
+    async with TestClient(TestServer(app)) as client:
+        base = str(client.make_url("")).rstrip("/")
+        told = await knock(client.session, receiver, base)
+    assert told[:-1] == EXPECTED
+    assert told[-1] in {413, 0}
+    assert [body for _, body in box.taken] == [BODY]
+    assert receiver.counts["size"] == 2
+
+
+@contextlib.asynccontextmanager
+async def under_uvicorn(app: Any) -> AsyncIterator[str]:
+    """Serve an ASGI application on a free port of the loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        free.listen()
+        config = uvicorn.Config(app, log_config=None, lifespan="on", ws="none")
+        serving = uvicorn.Server(config)
+        task = asyncio.create_task(serving._serve([free]))
+        while not serving.started:  # noqa: ASYNC110 - uvicorn tells nobody
+            await asyncio.sleep(0)
+        try:
+            yield f"http://127.0.0.1:{free.getsockname()[1]}"
+        finally:
+            serving.should_exit = True
+            await task
+
+
+def bare(receiver: WebhookReceiver) -> Any:
+    """Return the receiver as an application by itself."""
+    return asgi_app(receiver)
+
+
+def in_fastapi(receiver: WebhookReceiver) -> Any:
+    """Return a FastAPI application with the receiver in it."""
+    app = fastapi.FastAPI()
+    app.mount("/flux", asgi_app(receiver))
+    return app
+
+
+def in_starlette(receiver: WebhookReceiver) -> Any:
+    """Return a Starlette application with the receiver in it."""
+    return Starlette(routes=[Mount("/flux", asgi_app(receiver))])
+
+
+@pytest.mark.parametrize("mounted", [bare, in_fastapi, in_starlette])
+async def test_under_uvicorn(mounted: Any) -> None:
+    """By itself, in FastAPI and in Starlette: the same answers."""
+    receiver = receiver_of()
+    box = joined(receiver)
+    async with under_uvicorn(mounted(receiver)) as base, aiohttp.ClientSession() as session:
+        told = await knock(session, receiver, base)
+    assert told[:-1] == EXPECTED
+    assert told[-1] in {413, 0}
+    assert [body for _, body in box.taken] == [BODY]
+
+
+async def asked(app: Any, scope: Message, *messages: Message) -> list[Message]:
+    """Call an ASGI application and return what it sent."""
+    sent: list[Message] = []
+    coming = iter(messages)
+
+    async def receive() -> Message:
+        return next(coming)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
+
+
+def scope_of(receiver: WebhookReceiver) -> Message:
+    """Return the scope of a callback."""
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": path_of(receiver),
+        "headers": [(b"Content-Type", b"application/json")],
+    }
+
+
+async def test_no_more_is_read_than_the_limit() -> None:
+    """The part that is too much is the last that is asked for."""
+    receiver = receiver_of(limit=100)
+    joined(receiver)
+    part: Message = {"type": "http.request", "body": b"1" * 60, "more_body": True}
+    sent = await asked(asgi_app(receiver), scope_of(receiver), part, part)
+    assert [message.get("status") for message in sent] == [413, None]
+
+
+async def test_a_sender_that_leaves_gets_no_answer() -> None:
+    """Half a body is nothing."""
+    receiver = receiver_of()
+    box = joined(receiver)
+    half: Message = {"type": "http.request", "body": BODY[:5], "more_body": True}
+    app = asgi_app(receiver)
+    assert await asked(app, scope_of(receiver), half, {"type": "http.disconnect"}) == []
+    assert box.taken == []
+
+
+async def test_what_is_no_request() -> None:
+    """Lifespan events are answered, web sockets refused, anything else left alone."""
+    app = asgi_app(receiver_of())
+    lives = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    sent = await asked(app, {"type": "lifespan"}, *lives)
+    assert [each["type"] for each in sent] == [
+        "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
+    ]
+    assert [each["type"] for each in await asked(app, {"type": "websocket"})] == ["websocket.close"]
+    assert await asked(app, {"type": "other"}) == []
