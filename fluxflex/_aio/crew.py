@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from fluxflex.errors import SessionClosedError
+
 T = TypeVar("T")
 
 
@@ -81,3 +83,14 @@ class Crew:
         group.add(task)
         task.add_done_callback(ended)
         return task
+
+
+def heard(sending: asyncio.Task[None]) -> None:
+    """Take an error that nobody waits for any more: it is in the record."""
+    if not sending.cancelled():
+        sending.exception()
+
+
+def closed() -> SessionClosedError:
+    """Return the error of a submit that came too late."""
+    return SessionClosedError("The session closed before the request was sent")

@@ -13,7 +13,9 @@ from collections.abc import Callable
 import anyio
 
 from fluxflex._aio.account import quote
-from fluxflex._aio.crew import Crew
+from fluxflex._aio.callbacks import Callbacks
+from fluxflex._aio.crew import Crew, closed, heard
+from fluxflex._aio.discreet import Discreet
 from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.images import Downloads
 from fluxflex._aio.journal import Journal
@@ -21,24 +23,23 @@ from fluxflex._aio.poller import Poller, guarded, said
 from fluxflex._aio.reports import Statistics
 from fluxflex._aio.sender import Sender
 from fluxflex._aio.settings import Settings
-from fluxflex._aio.tasks import Tasks, closed
+from fluxflex._aio.tasks import Tasks
 from fluxflex._aio.transport import Transport
 from fluxflex._core import decode, refusals
 from fluxflex._core.exchange import Call
-from fluxflex._core.lifecycle import Abandoned, Completed, LeftUncertain, TaskState
+from fluxflex._core.lifecycle import Abandoned, Completed, LeftUncertain, TaskEvent, TaskState
 from fluxflex._core.limits import Timeouts
 from fluxflex._core.request import GenerateRequest
 from fluxflex._core.scheduler import Scheduler
-from fluxflex.errors import ConfigurationError, SessionClosedError, SubmitUncertainError
+from fluxflex.errors import (
+    ConfigurationError,
+    FluxFlexError,
+    SessionClosedError,
+    SubmitUncertainError,
+)
 
 # How long a POST in the air may take to bring its task id when the session closes at once.
 LAST_REPLIES = 5.0
-
-
-def _heard(sending: asyncio.Task[None]) -> None:
-    """Take an error that nobody waits for any more: it is in the record."""
-    if not sending.cancelled():
-        sending.exception()
 
 
 class Engine:
@@ -62,6 +63,15 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         self.crew = Crew(self._check_idle)
         self.tasks = Tasks(settings, journal, self._check_idle, rng)
+        if settings.webhooks is not None:
+            self.tasks.callbacks = Callbacks(
+                settings.webhooks,
+                self.tasks,
+                settings.timeouts,
+                look=self._how_it_stands,
+                work=lambda look: self.crew.work(look, heard),
+            )
+            transport = Discreet(transport, self.tasks.callbacks.scrub)
         self.sender = Sender(
             transport,
             policy=settings.retry,
@@ -75,6 +85,7 @@ class Engine:
             record=self.tasks.registry.get,
             tell=self.tasks.tell,
             looks=settings.lanes.looks,
+            rate=settings.poll_rate,
         )
         self.tasks.downloads = Downloads(
             transport,
@@ -90,6 +101,8 @@ class Engine:
         self._pricing = asyncio.Lock()
         self._no_quotes: ConfigurationError | None = None
         self._idle = asyncio.Event()
+        if self.tasks.callbacks is not None:
+            self.tasks.callbacks.open()
         self._host = asyncio.create_task(self._serve(), name="fluxflex session")
 
     def __repr__(self) -> str:
@@ -128,7 +141,10 @@ class Engine:
             raise
         except asyncio.CancelledError:
             if sending.cancelled() and this is not None and this.cancelling() <= before:
-                raise closed() from None  # it was not the caller who was cancelled
+                # It was not the caller who was cancelled.
+                if handle.task_id is not None:
+                    return await self.tasks.written(handle.key)
+                raise closed() from None
             self.drop(handle)
             if handle.key not in self.sender.in_air:
                 with anyio.CancelScope(shield=True):
@@ -139,7 +155,7 @@ class Engine:
         self,
         handle: TaskHandle,
         timeouts: Timeouts,
-        then: Callable[[asyncio.Task[None]], object] = _heard,
+        then: Callable[[asyncio.Task[None]], object] = heard,
     ) -> asyncio.Task[None]:
         """Send the request of a task that was entered, whatever becomes of the caller.
 
@@ -170,7 +186,8 @@ class Engine:
         tasks.admit()
         await self._learn_price(request)
         tasks.till.reserve(handle.key, request)
-        call = self.settings.api.submit(self.settings.base_url, request)
+        url = None if tasks.callbacks is None else tasks.callbacks.address(handle.key, request)
+        call = self.settings.api.submit(self.settings.base_url, request, url)
         await self.sender.submit(tasks, handle.key, call, within=timeouts.submit)
 
     async def _learn_price(self, request: GenerateRequest) -> None:
@@ -212,6 +229,7 @@ class Engine:
             spent=money.spent,
             reserved=money.reserved,
             earlier=money.earlier,
+            callbacks={} if self.tasks.callbacks is None else self.tasks.callbacks.counts(),
         )
 
     def check_open(self) -> None:
@@ -234,6 +252,14 @@ class Engine:
 
     def _status_call(self, task_id: str) -> Call:
         return self.settings.api.status(self.settings.base_url, task_id)
+
+    async def _how_it_stands(self, task_id: str) -> TaskEvent | None:
+        """Ask how a task stands; `None` where there is no telling."""
+        try:
+            got = await self.sender.read(self._status_call(task_id), decode.read_status)
+        except FluxFlexError:
+            return None
+        return said(task_id, got)
 
     async def _urls(self, task_id: str) -> tuple[str, ...]:
         """Ask once more where the pictures of a task lie."""
@@ -303,6 +329,8 @@ class Engine:
         """Name what is left: a plain function, so that no second interruption cuts it short."""
         tasks = self.tasks
         tasks.downloads.closed = True
+        if tasks.callbacks is not None:
+            tasks.callbacks.close()
         for record in [record for record in tasks.registry if record.state is TaskState.SENDING]:
             tasks.tell(record.key, LeftUncertain(refusals.interrupted()))
         left = [record for record in tasks.registry if record.state is TaskState.RUNNING]

@@ -148,6 +148,7 @@ class JournalEntry:
             tuple(urls),
             None if cost is None else Decimal(str(cost)),
             raw if isinstance(raw, dict) else {},
+            bool(values.get("by_callback")),
         )
 
     @property
@@ -255,7 +256,8 @@ def error_text(error: FluxFlexError) -> str:
 
 def _result(event: Completed) -> Row:
     cost = None if event.cost is None else str(event.cost)
-    return {"urls": list(event.urls), "cost": cost, "raw": dict(event.raw)}
+    row: Row = {"urls": list(event.urls), "cost": cost, "raw": dict(event.raw)}
+    return {**row, "by_callback": True} if event.by_callback else row
 
 
 def _values_of(error: FluxFlexError) -> Row:

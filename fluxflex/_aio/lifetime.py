@@ -61,11 +61,14 @@ class Lifetime:
 
         Raises:
             ConfigurationError: it was opened before, or the extra `journal` is not installed.
+            WebhookError: the receiver belongs to another event loop.
             JournalError: the journal is in use, damaged, full, newer, or another account's.
             APIError, APIConnectionError: whose the journal is cannot be told just now.
         """
         if self._begun:
             raise ConfigurationError("A session is opened once", hint="Make a new `Session`.")
+        if self._settings.webhooks is not None:
+            self._settings.webhooks.check_loop()
         self._begun = True
         try:
             if self._settings.journal is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -22,6 +23,7 @@ from fluxflex._aio.journal import Journal
 from fluxflex._aio.runs import Run
 from fluxflex._aio.store import Store
 from fluxflex.errors import ConfigurationError, JournalError
+from fluxflex.webhooks.tokens import NAME
 
 log = logging.getLogger("fluxflex")
 
@@ -99,6 +101,16 @@ class Memory:
         tasks.registry.last_key = int(str(last_id))
         tasks.till.budget.earlier = await self._store.money("true") + await self._store.forgotten()
         await self._load_open()
+        if tasks.callbacks is not None:
+            tasks.callbacks.belong(await self._home())
+
+    async def _home(self) -> bytes:
+        """Return what names this file in the tokens of callbacks, and survives a restart."""
+        known = await self._store.fact("home")
+        if known is None:
+            known = secrets.token_hex(NAME)
+            await self._store.note("home", known)
+        return bytes.fromhex(known)
 
     async def _forget(self) -> None:
         keep = self.engine.settings.keep

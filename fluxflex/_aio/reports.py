@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 
 import attrs
@@ -46,6 +47,11 @@ class Statistics:
         spent, reserved: USD; reserved is what may still be billed.
         earlier: USD that the journal brought along, spent or perhaps still to be billed; it takes
             room in the budget too.
+        callbacks: how many came, by kind: `received` of all kinds; `early`, before the POST's own
+            reply; `late`, after the task was over, or for one of an earlier session; `duplicate`;
+            `unknown`, for no task of this session; `broken`, without a last word in it. `refused`
+            by the receiver, whatever session they were for. `missed`: tasks of which a look told
+            the end and no callback has come. Empty without a receiver.
     """
 
     in_flight: int
@@ -66,6 +72,7 @@ class Statistics:
     throttled: int = 0
     pauses: int = 0
     window: int | None = None
+    callbacks: Mapping[str, int] = attrs.field(factory=dict, hash=False)
 
 
 def account_of(answer: Answer) -> Account:

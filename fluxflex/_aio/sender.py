@@ -95,6 +95,14 @@ class Desk(Protocol):
         """Say whether no further attempt is to be made."""
         ...
 
+    def known(self, key: Key) -> bool:
+        """Say whether the provider's id of a task is known; a callback may bring it."""
+        ...
+
+    async def adopted(self, key: Key) -> bool:
+        """Wait for the callback of a submit that was not answered; true where it came."""
+        ...
+
     def admit(self) -> None:
         """Let an attempt begin.
 
@@ -182,7 +190,9 @@ class Sender:
         course = _Course(asyncio.get_running_loop().time() + within)
         step: Step = None
         while True:
-            await self._turn(desk, key, step, course)
+            if not await self._turn(desk, key, step, course):
+                desk.slots.answered(key)
+                return
             self.in_air.add(key)
             try:
                 step = await self._attempt(desk, key, call, course)
@@ -194,8 +204,10 @@ class Sender:
             if not isinstance(step, Retry):
                 raise step
 
-    async def _turn(self, desk: Desk, key: Key, before: Step, course: _Course) -> None:
+    async def _turn(self, desk: Desk, key: Key, before: Step, course: _Course) -> bool:
         """Wait until an attempt may begin; the first was let through with its slot.
+
+        False where none is to begin: a callback told that one before was accepted.
 
         It is told before it begins, so that it is on disk before its bytes are on the wire.
         `before` is what the attempt before came to; whoever gives up here leaves it entered.
@@ -205,6 +217,8 @@ class Sender:
             if again is not None:
                 self.retries += 1
                 await self._wait(desk, key, again.delay, course)
+                if desk.known(key):
+                    return False
             paid_again = False
             try:
                 desk.admit()
@@ -218,6 +232,7 @@ class Sender:
                 desk.admit()
                 course.admit(asyncio.get_running_loop().time())
                 _check_wanted()
+                told = again is not None and desk.known(key)
             except BaseException:
                 if paid_again:
                     desk.refund(key)
@@ -227,6 +242,9 @@ class Sender:
             if again is not None and again.left is not None and isinstance(error, FluxFlexError):
                 raise again.left from None  # the attempt before may have been billed
             raise
+        if told and paid_again:
+            desk.refund(key)
+        return not told
 
     async def _wait(self, desk: Desk, key: Key, delay: float, course: _Course) -> None:
         """Wait for a pause of its own, and then until the limiter lets it through.
@@ -253,7 +271,10 @@ class Sender:
             desk.tell(key, got.event)
             return None
         step = self.judge(Intent.SUBMIT, got, course.seen)
-        if step is Verdict.UNCERTAIN or (isinstance(step, Again) and step.uncertain):
+        unclear = step is Verdict.UNCERTAIN or (isinstance(step, Again) and step.uncertain)
+        if desk.known(key) or (unclear and await desk.adopted(key)):
+            return None  # a callback told of it
+        if unclear:
             digest = hashlib.sha256(call.body or b"").hexdigest()
             course.left = refusals.uncertain(got, sent_at=sent_at, payload_sha256=digest)
         elif course.left is not None:

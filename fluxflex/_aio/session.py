@@ -24,6 +24,7 @@ from fluxflex._core.limits import ConcurrencyPolicy, Timeouts
 from fluxflex._core.request import GenerateRequest, as_request, known_price
 from fluxflex._core.retry import RetryPolicy
 from fluxflex._core.schedule import AdaptivePolling, PollPolicy
+from fluxflex.webhooks.receiver import WebhookReceiver
 
 Request = str | Mapping[str, object] | GenerateRequest
 
@@ -53,6 +54,8 @@ class Session(Lifetime):
             everything is kept in memory only.
         keep: days after which the journal forgets what is finished and collected, prompts
             included; `None` keeps it. Checked when the session opens.
+        webhooks: receives callbacks; every submit without a `callback_url` of its own then gets
+            one. Tasks are looked at as well, more seldom while callbacks come.
         connector: your own `aiohttp.BaseConnector`; never closed by the session.
         downloads: pictures fetched at the same time, at most.
         on_event: called with each `Change` of a task. What it raises is logged, never raised.
@@ -76,6 +79,7 @@ class Session(Lifetime):
         prices: Mapping[str, Money] | None = None,
         journal: str | os.PathLike[str] | None = None,
         keep: float | None = None,
+        webhooks: WebhookReceiver | None = None,
         connector: aiohttp.BaseConnector | None = None,
         downloads: int = 8,
         on_event: Observer | None = None,
@@ -95,6 +99,7 @@ class Session(Lifetime):
             keep=settings.keep(keep, journal),
             lanes=settings.lanes(policy.ceiling, downloads, settings.limit(connector)),
             on_event=settings.observer(on_event),
+            webhooks=settings.receiver(webhooks),
         )
         super().__init__(checked, settings.key(api_key), connector)
 

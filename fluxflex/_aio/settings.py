@@ -21,6 +21,7 @@ from fluxflex._core.request import PRICES, QUALITIES
 from fluxflex._core.retry import RetryPolicy
 from fluxflex._core.schedule import PollPolicy
 from fluxflex.errors import ConfigurationError
+from fluxflex.webhooks.receiver import WebhookReceiver
 
 BASE_URL = "https://api.unifically.com"
 BASE_URL_VARIABLE = "FLUXFLEX_BASE_URL"
@@ -81,6 +82,7 @@ class Settings:
     keep: float | None
     lanes: Lanes
     on_event: Observer | None
+    webhooks: WebhookReceiver | None = None
 
 
 def key(given: str | None) -> str:
@@ -204,6 +206,11 @@ def observer(function: Observer | None) -> Observer | None:
     if function is not None and (not callable(function) or inspect.iscoroutinefunction(function)):
         raise ConfigurationError(f"on_event must be a plain function, not {function!r}")
     return function
+
+
+def receiver(given: WebhookReceiver | None) -> WebhookReceiver | None:
+    """Return what receives callbacks."""
+    return None if given is None else instance(WebhookReceiver, "webhooks", given)
 
 
 def timeouts(given: Timeouts | float | None, usual: Timeouts) -> Timeouts:

@@ -63,6 +63,10 @@ class Tally:
         """Count a task of an earlier session that is followed again."""
         self._counts["attached"] += 1
 
+    def reopened(self, record: TaskRecord) -> None:
+        """Count a task of an earlier session that was left as it stands."""
+        self._counts[record.state.name] += 1
+
     def refused(self) -> None:
         """Count a refusal that ended nothing, since an attempt before it is uncertain."""
         self._counts["refused"] += 1

@@ -13,14 +13,16 @@ import random
 import weakref
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Protocol
 
+from fluxflex._aio.callbacks import Callbacks
+from fluxflex._aio.crew import closed
 from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.images import Downloads
 from fluxflex._aio.journal import Journal
 from fluxflex._aio.settings import Observer, Settings
 from fluxflex._aio.slots import Slots
 from fluxflex._aio.tally import Tally
+from fluxflex._aio.watch import Watch
 from fluxflex._core.budget import Budget
 from fluxflex._core.lifecycle import (
     Accepted,
@@ -37,27 +39,11 @@ from fluxflex._core.limits import Timeouts
 from fluxflex._core.registry import Registry
 from fluxflex._core.request import GenerateRequest
 from fluxflex._core.till import Till
-from fluxflex.errors import JournalError, SessionClosedError
+from fluxflex.errors import JournalError
 
 log = logging.getLogger("fluxflex")
 
 _NOT_NOTED = "The task is followed; keep its id, since the journal could not take it."
-
-
-class Watch(Protocol):
-    """Who looks how tasks stand at the provider."""
-
-    def follow(self, key: Key, deadline: float, *, fresh: bool) -> None:
-        """Look at a task until it is over or forgotten; a fresh one was accepted just now."""
-        ...
-
-    def ended(self, key: Key) -> None:
-        """Look no more at a task that the provider says is over."""
-        ...
-
-    def forget(self, key: Key) -> None:
-        """Look at a task no more."""
-        ...
 
 
 class Tasks:
@@ -75,11 +61,12 @@ class Tasks:
         remembered: what the journal brought along as accepted and not finished: by task id, its
             key, its attempts and what was counted for it in USD.
         untold: how many calls wait for an id to be on disk.
-        watch, downloads: as the engine sets them.
+        watch, downloads: as the engine sets them; so are `callbacks`, where there are any.
     """
 
     watch: Watch
     downloads: Downloads
+    callbacks: Callbacks | None = None
 
     def __init__(
         self,
@@ -131,7 +118,7 @@ class Tasks:
         key = self.registry.find(task_id)
         handle = None if key is None else self.handle(key)
         if handle is None and task_id in self.remembered:
-            return self._from_journal(task_id, request, timeouts)
+            return self.from_journal(task_id, request, timeouts)
         if handle is None:
             self.slots.overdraw()
             handle = self._enter(request, timeouts)
@@ -139,7 +126,7 @@ class Tasks:
         self.tell(handle.key, Attached(task_id))
         return handle
 
-    def _from_journal(
+    def from_journal(
         self, task_id: str, request: GenerateRequest | None, timeouts: Timeouts
     ) -> TaskHandle:
         """Follow a task under the key that the journal knows it by."""
@@ -196,6 +183,8 @@ class Tasks:
         self._handles.pop(key, None)
         if self.journal is not None:
             self.journal.forget(key)
+        if self.callbacks is not None:
+            self.callbacks.forget(key)
         self.till.release(key)
         self.slots.answered(key)
         self.slots.release()
@@ -234,8 +223,11 @@ class Tasks:
         if isinstance(event, Accepted | Attached):
             patience = self.settings.timeouts.task if handle is None else handle.timeout
             fresh = isinstance(event, Accepted) and change.before.state is not TaskState.UNCERTAIN
-            self.watch.follow(key, self._now() + patience, fresh=fresh)
+            webhook = self.callbacks is not None and self.callbacks.accepted(key)
+            self.watch.follow(key, self._now() + patience, fresh=fresh, webhook=webhook)
         if change.ends:
+            if self.callbacks is not None:
+                self.callbacks.ended(change)
             over = self.watch.ended if isinstance(event, Completed | Failed) else self.watch.forget
             over(key)
             self.slots.release()
@@ -335,6 +327,15 @@ class Tasks:
         self.tally.refused()
         self.till.release(key)
 
+    def known(self, key: Key) -> bool:
+        """Say whether the provider's id of a task is known; a callback may bring it."""
+        record = self.registry.get(key)
+        return record is not None and record.task_id is not None
+
+    async def adopted(self, key: Key) -> bool:
+        """Wait for the callback of a submit that was not answered; true where it came."""
+        return self.callbacks is not None and await self.callbacks.adopted(key)
+
     def final(self, key: Key) -> bool:
         """Say whether no further attempt is to be made."""
         handle = self._handles.get(key)
@@ -343,8 +344,3 @@ class Tasks:
     def heard(self, key: Key) -> None:
         """Note that somebody learnt how the task ended."""
         self.tally.heard(key)
-
-
-def closed() -> SessionClosedError:
-    """Return the error of a submit that came too late."""
-    return SessionClosedError("The session closed before the request was sent")

@@ -53,9 +53,20 @@ class Api:
             fault = f"{request.aspect_ratio!r} is not known to api={self.name!r}: {known}"
             raise InvalidRequestError([Fault("aspect_ratio", fault)])
 
-    def submit(self, base_url: str, request: GenerateRequest) -> Call:
-        """Return the call that submits a request."""
-        return self._post(base_url, self.payload(request), Intent.SUBMIT)
+    def submit(
+        self, base_url: str, request: GenerateRequest, callback_url: str | None = None
+    ) -> Call:
+        """Return the call that submits a request.
+
+        Args:
+            base_url: the API's address.
+            request: what is asked for.
+            callback_url: where its end is reported, in place of what the request says.
+        """
+        payload = self.payload(request)
+        if callback_url is not None:
+            payload = {**payload, "callback_url": callback_url}
+        return self._post(base_url, payload, Intent.SUBMIT)
 
     def quote(self, base_url: str, request: GenerateRequest) -> Call | None:
         """Return the call that prices a request and creates nothing; `None` where there is none.

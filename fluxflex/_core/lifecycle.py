@@ -89,12 +89,14 @@ class Completed:
         urls: where it lies; one or more.
         cost: what the provider says it cost in USD, where it does.
         raw: the reply's `data`, as it came.
+        by_callback: whether a callback told it: whoever knows its URL may have written it.
     """
 
     task_id: str | None
     urls: tuple[str, ...]
     cost: Decimal | None = None
     raw: Mapping[str, object] = attrs.field(factory=dict, repr=False)
+    by_callback: bool = attrs.field(default=False, repr=False)
 
 
 @attrs.frozen

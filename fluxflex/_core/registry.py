@@ -63,6 +63,10 @@ class Registry:
             self._by_id[record.task_id] = record.key
         return record
 
+    def keep(self, record: TaskRecord) -> None:
+        """Enter a task that is over, as it was known before, for a late last word."""
+        self._place(record)
+
     def get(self, key: Key) -> TaskRecord | None:
         """Return the record of a task, or `None` where it is forgotten."""
         return self._live.get(key) or self._ended.get(key)

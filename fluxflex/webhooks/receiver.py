@@ -213,7 +213,8 @@ class WebhookReceiver:
         Raises:
             WebhookError: it is in another event loop than those that are open.
         """
-        self._belong(asyncio.get_running_loop())
+        self.check_loop()
+        self._loop = asyncio.get_running_loop()
         self._inboxes[inbox.session] = inbox
 
     def leave(self, inbox: Inbox) -> None:
@@ -224,13 +225,17 @@ class WebhookReceiver:
         """Return the callback URL of a task."""
         return f"{self._url}/{self._tokens.make(ticket)}"
 
-    def _belong(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._inboxes and self._loop is not loop:
+    def check_loop(self) -> None:
+        """Refuse a session of another event loop than those that are open.
+
+        Raises:
+            WebhookError: it is one.
+        """
+        if self._inboxes and self._loop is not asyncio.get_running_loop():
             raise WebhookError(
                 "The receiver belongs to another event loop",
                 hint="Make one receiver for each event loop.",
             )
-        self._loop = loop
 
     # -- a server of its own -------------------------------------------------------------------
 

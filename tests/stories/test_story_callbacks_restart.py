@@ -1,0 +1,78 @@
+"""Callbacks after a restart: with the same secret and journal they find their tasks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import fluxflex
+from fluxflex import JournalEntry, TaskState, Timeouts
+from fluxflex.errors import SubmitUncertainError
+from tests.aio.fakes import SENT, FakeTransport, settle
+from tests.stories.caller import JSON, Stage, done
+
+
+async def entries(journal: Path) -> list[JournalEntry]:
+    """Return what stands in a journal."""
+    return [entry async for entry in fluxflex.read_journal(journal)]
+
+
+async def opened(stage: Stage) -> Stage:
+    """Open the session of a stage."""
+    await stage.session.open()
+    return stage
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+async def test_late_after_a_restart(tmp_path: Path, *, resumed: bool) -> None:
+    """With the same secret and journal the task is found by the id in the body."""
+    journal = tmp_path / "journal.db"
+    first = await opened(Stage(journal=journal))
+    await first.session.submit("a")
+    await first.session.aclose(drain=0)
+    path = first.path()
+    text = "".join(str(entry) for entry in await entries(journal))
+    assert path.rpartition("/")[2] not in text + repr(journal.read_bytes())
+
+    second = await opened(Stage(journal=journal))
+    handles = await second.session.resume() if resumed else []
+    raw = json.dumps(done("t1")).encode()
+    assert await second.receiver.receive("POST", path, JSON, raw) == 200
+    await settle()
+    [handle] = handles or await second.session.resume()
+    assert (await handle).url.endswith("right.png")
+    assert second.counts() == {"received": 1, "late": 1}
+    await second.session.aclose()
+    [entry] = await entries(journal)
+    assert entry.state is TaskState.COMPLETED
+    assert entry.result is not None
+    assert entry.result.by_callback
+
+
+async def test_an_uncertain_one_of_an_earlier_process_is_adopted(tmp_path: Path) -> None:
+    """The token names the journal's entry, which is all there is of a submit without a reply."""
+    journal = tmp_path / "journal.db"
+    fake = FakeTransport().script("submit", SENT)
+    first = await opened(Stage(fake, journal=journal, timeout=Timeouts(adopt=0.001)))
+    with pytest.raises(SubmitUncertainError):
+        await first.session.submit("a")
+    await first.session.aclose()
+
+    second = await opened(Stage(journal=journal))
+    assert len(second.session.uncertain()) == 1
+    raw = json.dumps(done("lost")).encode()
+    await second.receiver.receive("POST", first.path(), JSON, raw)
+    await settle()
+    assert second.session.uncertain() == []
+    assert second.session.statistics().uncertain == 0
+    await second.receiver.receive("POST", first.path(), JSON, raw)
+    await second.receiver.receive("POST", first.path(), JSON, json.dumps(done("x")).encode())
+    await settle()
+    assert second.counts() == {"received": 3, "late": 1, "duplicate": 1, "unknown": 1}
+    [handle] = await second.session.resume()
+    assert (await handle).task_id == "lost"
+    await second.session.aclose()
+    [entry] = await entries(journal)
+    assert (entry.state, entry.task_id) == (TaskState.COMPLETED, "lost")
