@@ -17,10 +17,11 @@ FLOORS: list[set[str]] = [
     {"_core", "_aio", "errors", "_core.jsonlib", "_core.window"},
     {"_core.request", "_core.durations", "_core.order", "_core.gate", "_core.limits"},
     {"_core.lifecycle", "_core.schedule"},
-    {"_core.exchange", "_core.budget", "_core.plan"},
+    {"_core.exchange", "_core.budget", "_core.plan", "_core.addresses"},
     {"_core.retry", "_core.refusals", "_core.registry", "_core.till", "_core.scheduler"},
     {"_core.encode", "_core.decode"},
     # Pure below: no loop, no clock, no I/O, no logging.
+    {"_aio.guard", "_aio.ways"},
     {"_aio.deadlines", "_aio.limiter", "_aio.reports", "_aio.tally", "_aio.crew"},
     {"_aio.transport"},
     {"webhooks.tokens", "webhooks.signatures"},

@@ -19,7 +19,7 @@ from fluxflex._aio.discreet import Discreet
 from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.images import Downloads
 from fluxflex._aio.journal import Journal
-from fluxflex._aio.poller import Poller, guarded, said
+from fluxflex._aio.poller import Poller, asked, guarded, said
 from fluxflex._aio.reports import Statistics
 from fluxflex._aio.sender import Sender
 from fluxflex._aio.settings import Settings
@@ -27,16 +27,11 @@ from fluxflex._aio.tasks import Tasks
 from fluxflex._aio.transport import Transport
 from fluxflex._core import decode, refusals
 from fluxflex._core.exchange import Call
-from fluxflex._core.lifecycle import Abandoned, Completed, LeftUncertain, TaskEvent, TaskState
+from fluxflex._core.lifecycle import Abandoned, Completed, LeftUncertain, TaskState
 from fluxflex._core.limits import Timeouts
 from fluxflex._core.request import GenerateRequest
 from fluxflex._core.scheduler import Scheduler
-from fluxflex.errors import (
-    ConfigurationError,
-    FluxFlexError,
-    SessionClosedError,
-    SubmitUncertainError,
-)
+from fluxflex.errors import ConfigurationError, SessionClosedError, SubmitUncertainError
 
 # How long a POST in the air may take to bring its task id when the session closes at once.
 LAST_REPLIES = 5.0
@@ -68,7 +63,7 @@ class Engine:
                 settings.webhooks,
                 self.tasks,
                 settings.timeouts,
-                look=self._how_it_stands,
+                look=lambda task_id: asked(self.sender, self._status_call(task_id), task_id),
                 work=lambda look: self.crew.work(look, heard),
             )
             transport = Discreet(transport, self.tasks.callbacks.scrub)
@@ -92,6 +87,7 @@ class Engine:
             at_once=settings.lanes.downloads,
             policy=settings.retry,
             refresh=self._urls,
+            base_url=settings.base_url,
             collected=None if journal is None else journal.collected,
         )
         self.closing = False
@@ -186,7 +182,7 @@ class Engine:
         tasks.admit()
         await self._learn_price(request)
         tasks.till.reserve(handle.key, request)
-        url = None if tasks.callbacks is None else tasks.callbacks.address(handle.key, request)
+        url = tasks.callbacks.address(handle.key, request) if tasks.callbacks else None
         call = self.settings.api.submit(self.settings.base_url, request, url)
         await self.sender.submit(tasks, handle.key, call, within=timeouts.submit)
 
@@ -210,6 +206,7 @@ class Engine:
     def statistics(self) -> Statistics:
         """Return what the session has done and does."""
         counts, money, slots = self.tasks.tally, self.tasks.till.budget, self.tasks.slots
+        callbacks = self.tasks.callbacks
         return Statistics(
             in_flight=slots.taken,
             accepted=counts["accepted"],
@@ -229,7 +226,7 @@ class Engine:
             spent=money.spent,
             reserved=money.reserved,
             earlier=money.earlier,
-            callbacks={} if self.tasks.callbacks is None else self.tasks.callbacks.counts(),
+            callbacks=callbacks.counts() if callbacks else {},
         )
 
     def check_open(self) -> None:
@@ -252,14 +249,6 @@ class Engine:
 
     def _status_call(self, task_id: str) -> Call:
         return self.settings.api.status(self.settings.base_url, task_id)
-
-    async def _how_it_stands(self, task_id: str) -> TaskEvent | None:
-        """Ask how a task stands; `None` where there is no telling."""
-        try:
-            got = await self.sender.read(self._status_call(task_id), decode.read_status)
-        except FluxFlexError:
-            return None
-        return said(task_id, got)
 
     async def _urls(self, task_id: str) -> tuple[str, ...]:
         """Ask once more where the pictures of a task lie."""

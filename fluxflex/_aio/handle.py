@@ -125,6 +125,7 @@ class TaskHandle:
             cost=self._owner.till.cost_of(record),
             elapsed=None if record.ended is None else record.ended - begun,
             raw=result.raw,
+            guarded_by=self._owner.downloads.base_url if result.by_callback else None,
             downloads=self._owner.downloads,
             key=record.key if record.attempts else None,
         )

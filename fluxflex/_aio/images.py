@@ -48,6 +48,8 @@ class Downloads:
         policy: how often and how soon a failed one is repeated.
         refresh: asks the provider once more where a task's pictures lie.
         collected: notes that somebody has the picture of a task, and in which file.
+        base_url: the API's address; a URL that came by callback may lead to private addresses
+            only where the API is on one.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class Downloads:
         policy: RetryPolicy | None = None,
         refresh: Refresh | None = None,
         collected: Collected | None = None,
+        base_url: str = "",
     ) -> None:
+        self.base_url = base_url
         self._transport = transport
         self._lane = asyncio.Semaphore(at_once)
         self._policy = policy or RetryPolicy()
@@ -73,14 +77,14 @@ class Downloads:
         """Whether it can be used: it is open, and belongs to the running event loop."""
         return not self.closed and asyncio.get_running_loop() is self._loop
 
-    async def fetch(self, url: str, task_id: str) -> bytes:
-        """Return the bytes of a picture.
+    async def fetch(self, url: str, task_id: str, *, public: bool = False) -> bytes:
+        """Return the bytes of a picture; `public` keeps it to public addresses.
 
         Raises:
             DownloadError: it cannot be had, is too large or is no picture.
         """
         async with self._lane:
-            transfer = _Transfer(url, task_id)
+            transfer = _Transfer(url, task_id, public)
             for attempt in range(1, _MOST_TRIES + 1):
                 got = await self._transport.send(transfer.call(), timeout=_SECONDS)
                 if transfer.fresh and _stale(got) and await self._moved(transfer, got):
@@ -108,9 +112,11 @@ class Downloads:
         urls = await self._refresh(transfer.task_id) if self._refresh else ()
         if isinstance(got, Reply) and not urls:
             raise transfer.error("its URL has expired")
-        if isinstance(got, Unanswered) and (not urls or urls[0] == transfer.url):
+        same = not urls or (urls[0] == transfer.url and not transfer.public)
+        if isinstance(got, Unanswered) and same:
             return False  # only the network, perhaps
         transfer.start_over(urls[0])
+        transfer.public = False  # it is the API's own word now
         return True
 
 
@@ -125,6 +131,7 @@ class _Transfer:
 
     url: str
     task_id: str
+    public: bool = False
     content: bytes = b""
     etag: str | None = None
     fresh: bool = True
@@ -148,6 +155,7 @@ class _Transfer:
             headers=headers,
             redirects=Redirects.ANY,
             keyed=False,
+            public=self.public,
             limit=LARGEST,
         )
 
@@ -231,6 +239,8 @@ class GeneratedImage:
         cost: USD: what the provider says, else the price table's; `None` where neither is known.
         elapsed: seconds from being accepted to being known as finished.
         raw: the provider's `data`, as it came.
+        guarded_by: the API's address where a callback told `url`, which may then lead to a private
+            address only if the API is on one; `None` where the API itself told it.
     """
 
     url: str
@@ -240,6 +250,7 @@ class GeneratedImage:
     cost: Decimal | None = None
     elapsed: float | None = None
     raw: Mapping[str, object] = attrs.field(factory=dict, repr=False)
+    guarded_by: str | None = attrs.field(default=None, eq=False, repr=False)
     _downloads: Downloads | None = attrs.field(default=None, eq=False, repr=False)
     _key: Key | None = attrs.field(default=None, eq=False, repr=False)
 
@@ -263,15 +274,15 @@ class GeneratedImage:
         return content
 
     async def _fetched(self) -> bytes:
-        downloads = self._downloads
+        downloads, public = self._downloads, self.guarded_by is not None
         if downloads is not None and downloads.here:
             try:
-                return await downloads.fetch(self.url, self.task_id)
+                return await downloads.fetch(self.url, self.task_id, public=public)
             except DownloadError:
                 if not downloads.closed:
                     raise  # else the session closed under it: the picture does not need one
-        async with _own() as downloads:
-            return await downloads.fetch(self.url, self.task_id)
+        async with _own(self.guarded_by) as downloads:
+            return await downloads.fetch(self.url, self.task_id, public=public)
 
     async def save(self, path: str | os.PathLike[str]) -> Path:
         """Fetch the picture, write it to a file and return the file's path.
@@ -312,9 +323,9 @@ def _revive(values: dict[str, object]) -> GeneratedImage:
 
 
 @contextlib.asynccontextmanager
-async def _own() -> AsyncIterator[Downloads]:
+async def _own(base_url: str | None) -> AsyncIterator[Downloads]:
     """Give a connection of one's own, without the key."""
-    transport = AiohttpTransport(connections=1)
+    transport = AiohttpTransport(base_url=base_url, connections=1)
     try:
         yield Downloads(transport)
     finally:

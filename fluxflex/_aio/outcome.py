@@ -184,6 +184,7 @@ def replayed_of(entry: Item, known: JournalEntry, downloads: Downloads) -> Outco
             cost=known.cost,
             elapsed=known.elapsed,
             raw=result.raw,
+            guarded_by=downloads.base_url if result.by_callback else None,
             downloads=downloads,
             key=known.id,
         )

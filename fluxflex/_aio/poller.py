@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -28,7 +29,7 @@ from fluxflex._core.request import GenerateRequest
 from fluxflex._core.retry import Reach, reach
 from fluxflex._core.schedule import AdaptivePolling, FixedPolling, PollPolicy
 from fluxflex._core.scheduler import PollScheduler
-from fluxflex.errors import TaskTimeoutError
+from fluxflex.errors import FluxFlexError, TaskTimeoutError
 
 log = logging.getLogger("fluxflex")
 
@@ -274,3 +275,10 @@ def said(task_id: str | None, got: Got) -> TaskEvent | None:
     event = got.event if isinstance(got, Answer) else None
     named = event.task_id if isinstance(event, Running | Completed | Failed) else None
     return event if named in {None, task_id} else None
+
+
+async def asked(sender: Sender, call: Call, task_id: str) -> TaskEvent | None:
+    """Ask how a task stands, apart from all other looks; `None` where there is no telling."""
+    with contextlib.suppress(FluxFlexError):
+        return said(task_id, await sender.read(call, decode.read_status))
+    return None

@@ -12,8 +12,6 @@ import asyncio
 import logging
 import math
 import re
-import urllib.request
-from collections.abc import Mapping
 from typing import Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -22,10 +20,11 @@ import attrs
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.tracing import Trace
-from multidict import CIMultiDict
 from yarl import URL
 
 from fluxflex._aio.deadlines import Deadlines
+from fluxflex._aio.guard import NotPublicError, PublicResolver
+from fluxflex._aio.ways import Way, way_to
 from fluxflex._core.exchange import Call, Phase, Redirects, Reply, Unanswered
 
 log = logging.getLogger("fluxflex")
@@ -49,12 +48,14 @@ _NOT_REACHED = (
     aiohttp.ConnectionTimeoutError,
     aiohttp.InvalidURL,
     aiohttp.NonHttpUrlClientError,
+    NotPublicError,
 )
 _HOPELESS = (
     aiohttp.ClientConnectorCertificateError,
     aiohttp.ServerFingerprintMismatch,
     aiohttp.InvalidURL,
     aiohttp.NonHttpUrlClientError,
+    NotPublicError,
 )
 
 
@@ -138,16 +139,15 @@ class AiohttpTransport:
         self._home = f"{base_url}/"
         self._key = key or ""
         self._secret = _secret(key) if key and len(key) >= _SHORTEST_SECRET else None
-        self._ways: dict[tuple[URL | None, bool], _Way] = {}
+        self._ways: dict[tuple[URL | None, bool], Way] = {}
         self._deadlines = Deadlines()
         self._most = math.inf
-        self._session = aiohttp.ClientSession(
-            connector=connector or _Connector(limit=connections, keepalive_timeout=KEEP_ALIVE),
-            connector_owner=connector is None,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect),
-            headers={"user-agent": "fluxflex"},
-        )
+        self._given = connector
+        self._connect = connect
+        self._connections = connections
+        self._session = self._new_session(connector)
+        self._guard: PublicResolver | None = None
+        self._guarded: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
         return f"<AiohttpTransport: {len(self._deadlines)} in the air>"
@@ -179,6 +179,10 @@ class AiohttpTransport:
         """Close the connections."""
         self._deadlines.close()
         await self._session.close()
+        if self._guarded is not None:
+            await self._guarded.close()
+        if self._guard is not None:
+            await self._guard.close()
 
     async def _exchange(
         self, call: Call, url: URL, at: URL | None, seconds: float
@@ -194,7 +198,9 @@ class AiohttpTransport:
                 raise
         except Exception as error:  # noqa: BLE001 - whatever a hostile reply makes a parser raise
             deadline.was_ours()
-            reason, hopeless = self._words(error), isinstance(error, _HOPELESS)
+            reason = self._words(error)
+            causes = (error, getattr(error, "os_error", None))
+            hopeless = any(isinstance(cause, _HOPELESS) for cause in causes)
             if isinstance(error, _NOT_REACHED) or self._session.closed:
                 progress.reached = False
         finally:
@@ -218,7 +224,8 @@ class AiohttpTransport:
         way = self._ways.get((at, call.keyed))
         if way is None:
             way = self._ways[at, call.keyed] = self._way(url, at, keyed=call.keyed)
-        response = progress.response = await self._session.request(
+        session = await self._outside(url, way) if call.public else self._session
+        response = progress.response = await session.request(
             call.method,
             url,
             data=None if call.body is None else _Body(call.body, progress),
@@ -238,9 +245,39 @@ class AiohttpTransport:
             if not content.at_eof():
                 response.close()
 
-    def _way(self, url: URL, at: URL | None, *, keyed: bool) -> _Way:
+    async def _outside(self, url: URL, way: Way) -> aiohttp.ClientSession:
+        """Return what makes connections to public addresses only.
+
+        Through a proxy, or a connector of the user's, we do not connect ourselves: the name is
+        looked up beforehand, as far as we can.
+        """
+        if self._guard is None:
+            self._guard = PublicResolver(None if self._origin is None else self._origin.host)
+        elsewhere = self._given is not None or way.proxy is not None
+        await self._guard.check(url.host or "", names=elsewhere)
+        if elsewhere:
+            return self._session
+        if self._guarded is None:
+            self._guarded = self._new_session(None, self._guard)
+        return self._guarded
+
+    def _new_session(
+        self, connector: aiohttp.BaseConnector | None, resolver: PublicResolver | None = None
+    ) -> aiohttp.ClientSession:
+        if connector is None:
+            limit = self._connections
+            ours = _Connector(limit=limit, keepalive_timeout=KEEP_ALIVE, resolver=resolver)
+        return aiohttp.ClientSession(
+            connector=connector or ours,
+            connector_owner=connector is None,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect),
+            headers={"user-agent": "fluxflex"},
+        )
+
+    def _way(self, url: URL, at: URL | None, *, keyed: bool) -> Way:
         """Return how an origin is reached, and what every request to it says."""
-        way = _way(url)
+        way = way_to(url)
         if keyed and self._key and at == self._origin:
             way.headers["authorization"] = f"Bearer {self._key}"
         return way
@@ -270,33 +307,6 @@ class AiohttpTransport:
 
     def _scrub_bytes(self, body: bytes) -> bytes:
         return self._scrub(body.decode("latin-1")).encode("latin-1")
-
-
-@attrs.frozen
-class _Way:
-    """How an origin is reached, as the environment says, and what every request to it says."""
-
-    proxy: URL | None = None
-    proxy_headers: Mapping[str, str] | None = None
-    headers: CIMultiDict[str] = attrs.field(factory=CIMultiDict)
-
-
-def _way(url: URL) -> _Way:
-    """Read the proxy variables, once for each origin.
-
-    aiohttp's own `trust_env` would read them in a thread for every request, and would refuse to
-    send our key to a host that has an entry in a `.netrc` file.
-    """
-    given = urllib.request.getproxies().get(url.scheme)
-    if not given or urllib.request.proxy_bypass(url.host or ""):
-        return _Way()
-    proxy = URL(given if "://" in given else f"http://{given}")
-    if proxy.user is None:
-        return _Way(proxy)
-    login = {"proxy-authorization": aiohttp.encode_basic_auth(proxy.user, proxy.password or "")}
-    bare = proxy.with_user(None)
-    # A tunnel is asked for it by CONNECT; without one it stands beside the request's headers.
-    return _Way(bare, login) if url.scheme == "https" else _Way(bare, None, CIMultiDict(login))
 
 
 def _secret(key: str) -> re.Pattern[str]:

@@ -49,6 +49,7 @@ class Call:
         url: absolute, already quoted.
         body: JSON, or nothing.
         keyed: whether the API key goes with it; the transport sends it to the API's origin only.
+        public: whether it may lead to public addresses only, as a URL that came by callback.
         limit: the largest body that is read, in bytes.
     """
 
@@ -59,6 +60,7 @@ class Call:
     headers: Mapping[str, str] = attrs.field(factory=dict)
     redirects: Redirects = Redirects.NONE
     keyed: bool = True
+    public: bool = False
     limit: int = 4 * 1024 * 1024
 
 
