@@ -97,8 +97,6 @@ class Engine:
         self._pricing = asyncio.Lock()
         self._no_quotes: ConfigurationError | None = None
         self._idle = asyncio.Event()
-        if self.tasks.callbacks is not None:
-            self.tasks.callbacks.open()
         self._host = asyncio.create_task(self._serve(), name="fluxflex session")
 
     def __repr__(self) -> str:

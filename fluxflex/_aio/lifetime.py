@@ -75,6 +75,9 @@ class Lifetime:
                 self._engine = self._new_engine()
             else:
                 await self._remember(self._settings.journal)
+            callbacks = self._opened.tasks.callbacks
+            if callbacks is not None:
+                callbacks.open()  # now that it is known what the journal brought along
         finally:
             self._open_or_not.set()
 

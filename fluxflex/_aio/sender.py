@@ -91,6 +91,10 @@ class Desk(Protocol):
         """Give back the money of an attempt that was refused after an uncertain one."""
         ...
 
+    def pay_once(self, key: Key) -> None:
+        """Give back the money of an attempt that is not made: the one before was accepted."""
+        ...
+
     def final(self, key: Key) -> bool:
         """Say whether no further attempt is to be made."""
         ...
@@ -242,8 +246,8 @@ class Sender:
             if again is not None and again.left is not None and isinstance(error, FluxFlexError):
                 raise again.left from None  # the attempt before may have been billed
             raise
-        if told and paid_again:
-            desk.refund(key)
+        if told:
+            desk.pay_once(key)
         return not told
 
     async def _wait(self, desk: Desk, key: Key, delay: float, course: _Course) -> None:

@@ -336,6 +336,10 @@ class Tasks:
         """Wait for the callback of a submit that was not answered; true where it came."""
         return self.callbacks is not None and await self.callbacks.adopted(key)
 
+    def pay_once(self, key: Key) -> None:
+        """Give back the money of an attempt that is not made: the one before was accepted."""
+        self.till.budget.drop(key)
+
     def final(self, key: Key) -> bool:
         """Say whether no further attempt is to be made."""
         handle = self._handles.get(key)

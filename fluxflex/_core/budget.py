@@ -58,6 +58,10 @@ class Budget:
         price = self._in_air.pop(key, _NOTHING)
         self._uncertain[key] = self._uncertain.get(key, _NOTHING) + price
 
+    def drop(self, key: Key) -> None:
+        """Give back all that is still set aside for a task: what it cost is spent."""
+        self.reserved -= self._in_air.pop(key, _NOTHING) + self._uncertain.pop(key, _NOTHING)
+
     def spend(self, key: Key) -> None:
         """Turn what was set aside into what is spent: the request was accepted."""
         source = self._in_air if key in self._in_air else self._uncertain

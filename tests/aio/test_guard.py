@@ -107,7 +107,7 @@ async def test_a_name_is_resolved_once(transport: AiohttpTransport) -> None:
 async def test_a_redirect_to_one() -> None:
     """Every hop is checked."""
     async with serve(saying(PICTURE)) as inner:
-        hop = f"HTTP/1.1 302 Found\r\nLocation: http://{inner.url[7:]}/a.png\r\n\r\n".encode()
+        hop = f"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://{inner.url[7:]}/a.png\r\n\r\n".encode()
         async with serve(saying(hop)) as outer:
             transport = AiohttpTransport(base_url="http://8.8.8.8")
             guard = PublicResolver("8.8.8.8")

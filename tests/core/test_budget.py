@@ -188,3 +188,15 @@ def test_a_journal_that_brought_more_than_the_limit() -> None:
 def test_nothing_is_held_for_a_task_that_nobody_knows() -> None:
     """An unknown key has nothing set aside."""
     assert Budget().held(7) == 0
+
+
+def test_what_is_known_to_be_bought_once_is_held_no_more() -> None:
+    """Of two attempts only one was made: what was set aside for the other is given back."""
+    budget = Budget()
+    budget.reserve(1, Decimal("0.04"))
+    budget.keep(1)
+    budget.reserve(1, Decimal("0.04"))
+    budget.spend(1)
+    budget.drop(1)
+    budget.drop(1)
+    assert (budget.spent, budget.reserved) == (Decimal("0.04"), Decimal(0))

@@ -22,6 +22,7 @@ from fluxflex.errors import InvalidRequestError
 pytestmark = pytest.mark.usefixtures("json_variant")
 
 BASE = "https://api.example"
+CALLBACK = "https://callbacks.example/token"
 URL = "https://files.example/ref.png"
 RATIOS = {
     FLUX_2_FLEX: ["auto", "1:1", "4:3", "16:9", "3:2", "2:3", "9:16", "3:4"],
@@ -349,3 +350,10 @@ def test_reprs_are_redacted() -> None:
     assert "secret" not in repr(call)
     assert f"{len(call.body or b'')} bytes" in repr(call)
     assert "body=none" in repr(attrs.evolve(call, body=None))
+
+
+@BOTH
+def test_a_callback_url_of_the_session(api: Api) -> None:
+    """It stands where the request's own would stand, and the request is as it was."""
+    request = GenerateRequest("a", callback_url=CALLBACK)
+    assert api.submit(BASE, GenerateRequest("a"), CALLBACK) == api.submit(BASE, request)

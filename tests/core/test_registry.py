@@ -269,3 +269,16 @@ def test_a_task_that_was_given_up_is_taken_up_once() -> None:
         other = registry.open(REQUEST, 0.0).key
         registry.apply(other, event_of(Completed, f"t-{other}"), 2.0)
     assert registry.find("t-1") == key
+
+
+def test_an_ended_task_of_an_earlier_session_is_kept_for_its_last_word() -> None:
+    """It is not followed, and a last word that comes still counts."""
+    registry = Registry()
+    error = SubmitUncertainError("x", phase="sent")
+    left = TaskRecord(key=7, request=REQUEST, created=0, state=TaskState.UNCERTAIN, error=error)
+    registry.keep(left)
+    assert len(registry) == 0
+    change = registry.apply(7, Completed("t-7", ("https://files.example/a.png",)), 1.0)
+    assert change is not None
+    assert change.after.state is TaskState.COMPLETED
+    assert registry.find("t-7") == 7

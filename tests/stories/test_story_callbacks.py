@@ -209,6 +209,35 @@ async def test_opted_in_to_resubmitting_it_waits_for_the_callback_first() -> Non
     assert stage.counts() == {"received": 2, "unknown": 1}
 
 
+@pytest.mark.parametrize("place", ["pause", "disk"])
+async def test_a_callback_before_an_uncertain_one_is_sent_again(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """However late before the second attempt it comes: that one is not sent, nor paid for."""
+    retry = fluxflex.RetryPolicy(resubmit_uncertain=True, initial=3, maximum=3)
+    options: dict[str, Any] = {"retry": retry, "timeout": Timeouts(adopt=5, task=2000)}
+    stage = Stage(FakeTransport().script("submit", SENT), **options)
+    async with stage.session as session:
+        tasks, waits = session.engine.tasks, iter([False, True])
+        original = tasks.written
+
+        async def written(key: int) -> None:
+            if next(waits, False):
+                await stage.call(done("lost"))
+            await original(key)
+
+        if place == "disk":
+            monkeypatch.setattr(tasks, "written", written)
+        submitting = asyncio.create_task(session.submit("a"))
+        await asyncio.sleep(6)
+        if place == "pause":
+            await stage.call(done("lost"))
+        assert (await submitting).task_id == "lost"
+        statistics = session.statistics()
+    assert stage.fake.posts == 1
+    assert (statistics.spent, statistics.reserved) == (Decimal("0.04"), Decimal(0))
+
+
 async def test_leaving_does_not_wait_for_a_callback() -> None:
     """Detached at once: what was not answered is uncertain."""
     stage = Stage(FakeTransport().script("submit", SENT))
