@@ -13,8 +13,6 @@ import secrets
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
 
-import attrs
-
 from fluxflex._aio.books import Books
 from fluxflex._core import decode
 from fluxflex._core.lifecycle import (
@@ -228,8 +226,6 @@ class Callbacks:
         if self._receiver.confirm or _doubtful(event):
             self._check(record, str(event.task_id))
             return
-        if isinstance(event, Completed):
-            event = attrs.evolve(event, by_callback=True)
         self._tasks.tell(record.key, event)
         if record.state is TaskState.SENDING:
             self._loop.call_later(_GRACE, self._go_on, record.key)

@@ -218,7 +218,7 @@ def _event(
         case "failed":
             return Failed(_failure(data, body, task_id))
         case "completed" if urls:
-            return Completed(task_id, urls, _cost(data), dict(data))
+            return Completed(task_id, urls, _cost(data), dict(data), callback)
         case "completed":
             return Failed(GenerationError(task_id=task_id, code=NO_IMAGE))
         case other:
