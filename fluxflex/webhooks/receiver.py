@@ -86,6 +86,7 @@ class WebhookReceiver:
         limit: int = LIMIT,
     ) -> None:
         self._url = _checked_url(public_url)
+        self._portless = urlsplit(self._url).port == 0
         self._tokens = Tokens(secrets.token_bytes(32) if secret is None else secret)
         if verify is not None and (not callable(verify) or inspect.iscoroutinefunction(verify)):
             raise WebhookError("verify must be a plain function of headers and body")
@@ -222,7 +223,16 @@ class WebhookReceiver:
         self._inboxes.pop(inbox.session, None)
 
     def address(self, ticket: Ticket) -> str:
-        """Return the callback URL of a task."""
+        """Return the callback URL of a task.
+
+        Raises:
+            WebhookError: its port is that of a server which was not entered yet.
+        """
+        if self._portless:
+            raise WebhookError(
+                "The receiver's port is not known yet",
+                hint="Enter `receiver.serve()` first, or give a public URL without port 0.",
+            )
         return f"{self._url}/{self._tokens.make(ticket)}"
 
     def check_loop(self) -> None:
@@ -259,7 +269,8 @@ class WebhookReceiver:
 
     def _got_port(self, port: int) -> None:
         parts = urlsplit(self._url)
-        if parts.port == 0:
+        if self._portless:
+            self._portless = False
             host = parts.netloc.rpartition(":")[0]
             self._url = urlunsplit(parts._replace(netloc=f"{host}:{port}"))
 

@@ -557,6 +557,16 @@ async def test_one_with_a_url_of_its_own_is_not_waited_for() -> None:
     assert now() == 0
 
 
+async def test_a_port_that_is_not_known_yet() -> None:
+    """Nothing is sent with a URL that leads nowhere, and nothing is kept."""
+    stage = Stage(receiver=WebhookReceiver("http://127.0.0.1:0"))
+    async with stage.session as session:
+        with pytest.raises(WebhookError, match="port"):
+            await session.submit("a")
+        statistics = session.statistics()
+    assert (stage.fake.posts, statistics.in_flight, statistics.reserved) == (0, 0, Decimal(0))
+
+
 def test_a_receiver_must_be_one() -> None:
     """Its URL alone is none."""
     with pytest.raises(ConfigurationError, match="webhooks"):
