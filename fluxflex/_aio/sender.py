@@ -335,10 +335,7 @@ def _refusal(got: Got, step: Again | Verdict) -> FluxFlexError:
 
 
 def _check_wanted() -> None:
-    """Let no cancellation that came without a pause reach an attempt in the air.
-
-    An observer that hears that it is sent may drop it in that very step.
-    """
+    """Let no cancellation of this very step, which an observer may have made, reach the air."""
     this = asyncio.current_task()
     if this is not None and this.cancelling():
         raise asyncio.CancelledError

@@ -72,7 +72,7 @@ _OFTEN, _RARE = 4.0, 32.0
 _FADE = 1.05
 # When tasks become quicker by this, in ln, all are planned anew; with more than so many in flight
 # it is the budget of looks that makes them late, and more looks make it worse.
-_QUICKER = 0.25
+_QUICKER = 0.18
 _FEW = 200
 # To learn from a task takes several times as long as all else, so lessons have a budget: so many a
 # second, and a store for bursts. The emptier it is the more tasks are passed over.
