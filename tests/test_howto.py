@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 import textwrap
 from pathlib import Path
@@ -52,12 +53,66 @@ async def run(code: str, folder: Path, sim: Simulator) -> str:
     return out.decode()
 
 
+# An application that serves for ever is served until it has made one picture.
+ONE_PICTURE = """
+import asyncio, urllib.request
+
+import uvicorn
+from aiohttp import web
+
+
+async def ask(host, port):
+    url = f"http://{host}:{port}/pictures?prompt=a+lighthouse"
+    request = urllib.request.Request(url, method="POST")
+    with await asyncio.to_thread(urllib.request.urlopen, request) as reply:
+        print(reply.read().decode())
+
+
+def with_uvicorn(app, host, port):
+    async def serve():
+        server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning"))
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0)
+        await ask(host, port)
+        server.should_exit = True
+        await serving
+
+    asyncio.run(serve())
+
+
+def with_aiohttp(app, host, port):
+    async def serve():
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, host, port).start()
+        await ask(host, port)
+        await runner.cleanup()
+
+    asyncio.run(serve())
+
+
+uvicorn.run, web.run_app = with_uvicorn, with_aiohttp
+"""
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 async def test_every_sample_runs(page: Path, tmp_path: Path) -> None:
-    """Word for word, in the order of the page, in one folder."""
+    """Word for word, but for the port, in the order of the page, in one folder."""
     async with Simulator(durations=0.0) as sim:
         for sample in samples(page):
-            await run(sample, tmp_path, sim)
+            serves = "run(app" in sample or "run_app(" in sample
+            program = (ONE_PICTURE if serves else "") + sample.replace("8000", str(free_port()))
+            said = await run(program, tmp_path, sim)
+            assert "http" in said or not serves
 
 
 async def test_a_second_run_buys_nothing(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ covariance, whose gain opens as errors keep to one side (Trigg and Leach 1967).
 
 from __future__ import annotations
 
+import functools
 import math
 from bisect import bisect_right
 from itertools import accumulate, pairwise
@@ -28,6 +29,7 @@ _MOST_REFERENCES = 10
 _USUAL_STEPS = 0  # what stands for steps that the request leaves to the provider
 
 
+@functools.lru_cache(maxsize=2048)
 def kind_of(quality: str, steps: int | None, references: int) -> Kind:
     """Return what tells quick requests from slow ones; close numbers of steps count as one."""
     rounded = round(2 * math.log2(steps)) + 1 if steps else _USUAL_STEPS
