@@ -80,6 +80,11 @@ _LESSONS = 20.0
 _STORE = 2000.0
 
 
+# The first task of a session is glanced at so soon: one look for each session, and a provider who
+# is much quicker than usual, as a rehearsal is, is known at once.
+_GLANCE = 0.25
+
+
 class Learning:
     """When tasks are due; all times are seconds on one clock.
 
@@ -102,6 +107,7 @@ class Learning:
         self._age_error = self._line_error = 0.0
         self._line_is_better = False
         self._planned_for = -math.inf
+        self._is_new = True
         self._polled = 0.5  # the share of tasks with a callback whose end a look has told
         self._every = _OFTEN
         self._looks = 0
@@ -120,7 +126,11 @@ class Learning:
         entry.expected = self._ages.expected(entry.kind)
         if math.isfinite(self.order.width) and entry.turn <= self.order.last:
             self._come((entry,), entry.since)
-        return self.due(entry, entry.since)
+        due = self.due(entry, entry.since)
+        if self._is_new:
+            self._is_new = False
+            return min(due, entry.since + _GLANCE)
+        return due
 
     def due(self, entry: Entry, now: float) -> float:
         """Return when a task that ran just now is due again; never behind the frontier."""
