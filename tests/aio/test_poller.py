@@ -278,7 +278,7 @@ async def test_each_submit_may_have_its_own_deadline() -> None:
 
 
 async def test_looks_come_where_the_answer_is_likely() -> None:
-    """A glance at the first task; then looks wait for the quickest pictures, and come within 3 s."""
+    """A glance at the first task; then looks wait for the quickest pictures, within 3 s each."""
     fake = FakeTransport(seconds=15)
     async with FakeSession(fake) as session:
         await session.generate("a")
