@@ -26,13 +26,12 @@ if TYPE_CHECKING:
 Kind = tuple[str, int, int]
 
 _MOST_REFERENCES = 10
-_USUAL_STEPS = 0  # what stands for steps that the request leaves to the provider
 
 
 @functools.lru_cache(maxsize=2048)
 def kind_of(quality: str, steps: int | None, references: int) -> Kind:
     """Return what tells quick requests from slow ones; close numbers of steps count as one."""
-    rounded = round(2 * math.log2(steps)) + 1 if steps else _USUAL_STEPS
+    rounded = round(2 * math.log2(steps)) + 1 if steps else 0  # 0: left to the provider
     return (quality, rounded, min(references, _MOST_REFERENCES))
 
 
