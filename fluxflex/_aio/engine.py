@@ -80,7 +80,6 @@ class Engine:
             record=self.tasks.registry.get,
             tell=self.tasks.tell,
             looks=settings.lanes.looks,
-            rate=settings.poll_rate,
         )
         self.tasks.downloads = Downloads(
             transport,

@@ -7,14 +7,12 @@ import contextlib
 import logging
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 
 from fluxflex._aio.sender import Got, Sender
 from fluxflex._core import decode, refusals
 from fluxflex._core.durations import Kind, kind_of
 from fluxflex._core.exchange import Answer, Call
-from fluxflex._core.gate import RateGate
 from fluxflex._core.lifecycle import (
     Abandoned,
     Completed,
@@ -73,7 +71,6 @@ class Poller:
         record: what is known of a task, `None` where it is forgotten.
         tell: where to enter what was learnt.
         looks: how many may be in the air at once, so that the pool is never a queue.
-        rate: looks a second, where callbacks ask for some beside the scheduler's.
     """
 
     def __init__(
@@ -85,7 +82,6 @@ class Poller:
         record: Callable[[Key], TaskRecord | None],
         tell: Callable[[Key, TaskEvent], object],
         looks: int,
-        rate: float | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._sender = sender
@@ -93,11 +89,6 @@ class Poller:
         self._record = record
         self._tell = tell
         self._looks = looks
-        self._rate = rate
-        # Those that callbacks ask for, and what bounds all looks together once there are any.
-        self._urgent: OrderedDict[Key, None] = OrderedDict()
-        self._hastened: set[Key] = set()
-        self._gate: RateGate | None = None
         self._looking: set[asyncio.Task[None]] = set()
         self._missing: dict[Key, int] = {}
         self._wake = asyncio.Event()
@@ -119,10 +110,8 @@ class Poller:
 
     def hasten(self, key: Key) -> None:
         """Look at a task as soon as the rate allows: a callback says that it is over."""
-        if self._gate is None:
-            self._gate = RateGate(self._rate)
-        self._urgent[key] = None
-        self._wake.set()
+        self._scheduler.hasten(key)
+        self._hurry()
 
     def ended(self, key: Key) -> None:
         """Look no more at a task that the provider says is over, and learn how long it took.
@@ -154,7 +143,7 @@ class Poller:
         """Look at a task, and go on with the next that is due by then."""
         while key is not None:
             await self._look(key)
-            key = self._take(self._clock() + self._tick)
+            key = self._scheduler.take(self._clock() + self._tick)
 
     def _looked(self, looking: asyncio.Task[None]) -> None:
         self._looking.discard(looking)
@@ -166,10 +155,10 @@ class Poller:
         while True:
             due = math.inf
             if len(self._looking) < self._looks:
-                key = self._take(self._clock() + self._tick)
+                key = self._scheduler.take(self._clock() + self._tick)
                 if key is not None:
                     return key
-                due = self._next_due()
+                due = self._scheduler.next_due()
             self._wake.clear()
             self._wakes_at = due
             timer = loop.call_at(due, self._wake.set) if math.isfinite(due) else None
@@ -179,29 +168,6 @@ class Poller:
                 if timer is not None:
                     timer.cancel()
 
-    def _take(self, now: float) -> Key | None:
-        """Return a task to look at now: one that a callback told of first."""
-        if self._gate is None:
-            return self._scheduler.take(now)
-        if self._gate.open_at(now) > now:
-            return None
-        if not self._urgent:
-            key = self._scheduler.take(now)
-            if key is not None:
-                self._gate.charge(now)
-            return key
-        self._gate.charge(now)
-        key, _ = self._urgent.popitem(last=False)
-        self._hastened.add(key)
-        return key
-
-    def _next_due(self) -> float:
-        due = self._scheduler.next_due()
-        if self._gate is None:
-            return due
-        now = self._clock()
-        return self._gate.open_at(now if self._urgent else max(due, now))
-
     def _hurry(self) -> None:
         """Wake the loop where a task is due before it would wake by itself."""
         if self._scheduler.next_due() < self._wakes_at:
@@ -209,8 +175,6 @@ class Poller:
 
     async def _look(self, key: Key) -> None:
         record = self._record(key)
-        hastened = key in self._hastened
-        self._hastened.discard(key)
         if record is None or record.task_id is None or record.state.over:
             self.forget(key)
             return
@@ -219,9 +183,9 @@ class Poller:
         got = await self._sender.once(self._call(record.task_id), decode.read_status)
         known = self._record(key)
         if known is not None and not known.state.over:
-            self._learn(known, got, sent, hastened=hastened)
+            self._learn(known, got, sent)
 
-    def _learn(self, record: TaskRecord, got: Got, sent: float, *, hastened: bool) -> None:
+    def _learn(self, record: TaskRecord, got: Got, sent: float) -> None:
         """Enter what a look brought; whatever is not the provider's own word is no news."""
         now = self._clock()
         where = reach(got)
@@ -229,8 +193,7 @@ class Poller:
             self._missing.pop(record.key, None)
         event = said(record.task_id, got)
         if isinstance(event, Completed | Failed):
-            # What a callback told first, and a look confirms, ended when it came.
-            self._scheduler.done(record.key, now, None if hastened else sent)
+            self._scheduler.done(record.key, now, sent)
             self._tell(record.key, event)
             return
         if event is not None:

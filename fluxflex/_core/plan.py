@@ -40,6 +40,8 @@ class Entry:
         expected, in_line: ln of the duration that was expected of it when it was accepted, and
             when it came into the frontier.
         teaches: the kind, where its duration is to be learnt.
+        urgent: whether a callback says that it is over, so that the next look is due at once.
+        hastened: whether the latest look was such a one.
     """
 
     key: Key
@@ -58,6 +60,8 @@ class Entry:
     expected: float = 0.0
     in_line: float = 0.0
     teaches: Kind | None = None
+    urgent: bool = False
+    hastened: bool = False
 
 
 _LEAST_JITTER, _JITTER = 0.85, 0.3

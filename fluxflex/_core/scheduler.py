@@ -46,6 +46,10 @@ class PollScheduler(Protocol):
         """Begin to look at a task that was accepted now; `kind` is `None` for an unknown age."""
         ...
 
+    def hasten(self, key: Key) -> None:
+        """Look at a task as soon as the rate allows; unknown ones are ignored."""
+        ...
+
     def next_due(self) -> float:
         """Return the earliest time at which `take` may give a task; infinity for none."""
         ...
@@ -109,29 +113,42 @@ class Scheduler:
         learning = self._learning
         self._push(entry, self._due(entry, now) if learning is None else learning.begin(entry))
 
+    def hasten(self, key: Key) -> None:
+        """Look at a task as soon as the rate allows; unknown ones are ignored.
+
+        A callback says that it is over: it ended when that came, whenever the look tells of it.
+        """
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        entry.urgent = True
+        if entry.slot:  # a look in the air brings its own next
+            self._leave(entry)
+            self._push(entry, entry.since)
+
     def next_due(self) -> float:
         """Return the earliest time at which `take` may give a task; infinity for none."""
         self._find_live()
-        if not self._heap:
-            return math.inf
-        due = self._heap[0][0]
-        due = max(due, self._resume_at)
-        return self._gate.open_at(max(self._asked, due))
+        return self._first_due() if self._heap else math.inf
 
     def take(self, now: float) -> Key | None:
         """Return a task to look at now; the rate is charged here."""
         self._asked = max(self._asked, now)
-        live, learning = self._find_live(), self._learning
-        if not live or self.next_due() > now:
+        if not self._find_live() or self._first_due() > now:
             return None
+        learning = self._learning
         entry = None if learning is None else learning.spare()
         if entry is None or not entry.slot:
             entry = heapq.heappop(self._heap)[2]
         else:
             self._stale += 1
         entry.slot, entry.looked = 0, now
+        entry.hastened, entry.urgent = entry.urgent, False
         self._gate.charge(now)
         return entry.key
+
+    def _first_due(self) -> float:
+        return self._gate.open_at(max(self._asked, self._heap[0][0], self._resume_at))
 
     def pending(self, key: Key, now: float, sent: float | None) -> bool:
         """Note that a look found it running; true when its time is up."""
@@ -175,7 +192,8 @@ class Scheduler:
             return
         self._leave(entry)
         if self._learning is not None:
-            self._plan_anew(self._learning.ended(entry, now, sent))
+            began = None if entry.hastened else sent
+            self._plan_anew(self._learning.ended(entry, now, began))
 
     def forget(self, key: Key, now: float) -> None:
         """Forget a task of which nothing is to be learnt; unknown ones are ignored."""
@@ -212,6 +230,8 @@ class Scheduler:
 
     def _push(self, entry: Entry, due: float, *, late: bool = False) -> None:
         self._slots = entry.slot = self._slots + 1
+        if entry.urgent:
+            due = entry.since
         entry.planned = due < math.inf
         if due > entry.deadline and not late:
             due = entry.deadline
@@ -252,7 +272,7 @@ class Scheduler:
             if slot != entry.slot:
                 heapq.heappop(heap)
                 self._stale -= 1
-            elif entry.turn > last and due < entry.deadline:
+            elif entry.turn > last and due < entry.deadline and not entry.urgent:
                 self._slots = entry.slot = self._slots + 1
                 entry.planned = False
                 heapq.heapreplace(heap, (entry.deadline, entry.slot, entry))

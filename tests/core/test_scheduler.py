@@ -128,6 +128,51 @@ def test_no_rate_is_no_limit() -> None:
     assert [time for time, _ in looks] == [1.0] * 1000
 
 
+# -- callbacks that want a look ----------------------------------------------------------------
+
+
+def test_a_hastened_task_is_looked_at_next() -> None:
+    """A callback that says that it is over makes its look due at once, before all others; once."""
+    scheduler = Scheduler(FixedPolling(10), None, chance(1))
+    for key in range(3):
+        scheduler.add(key, KIND, 0.0, FOREVER)
+    scheduler.hasten(2)
+    assert drive(scheduler, 9.0, still_running(scheduler)) == [(0.0, 2)]
+    assert drive(scheduler, 10.0, still_running(scheduler)) == [(10.0, 0), (10.0, 1), (10.0, 2)]
+
+
+def test_a_task_hastened_during_its_look_is_looked_at_again() -> None:
+    """What is in the air was asked before the callback came: its reply does not settle it."""
+    scheduler = Scheduler(FixedPolling(10), None, chance(1))
+    scheduler.add(1, KIND, 0.0, FOREVER)
+    assert scheduler.take(10.0) == 1
+    scheduler.hasten(1)
+    assert scheduler.take(10.0) is None
+    scheduler.pending(1, 11.0, 10.0)
+    assert scheduler.take(11.0) == 1
+    scheduler.pending(1, 11.0, 11.0)
+    assert scheduler.next_due() == 21.0
+
+
+def test_hastened_ones_keep_to_the_rate_and_to_a_pause() -> None:
+    """They are looks like all others: the rate holds, and so does a `Retry-After`."""
+    scheduler = Scheduler(FixedPolling(60), 2, chance(1))
+    for key in range(4):
+        scheduler.add(key, KIND, 0.0, FOREVER)
+        scheduler.hasten(key)
+    assert drive(scheduler, 0.5, scheduler.forget) == [(0.0, 0), (0.5, 1)]
+    scheduler.throttled(1, 0.5, 5.0)
+    assert scheduler.next_due() == 5.5
+    assert [key for _, key in drive(scheduler, 9.0, scheduler.forget)] == [2, 3]
+
+
+def test_hastening_what_is_unknown() -> None:
+    """Nothing comes of it."""
+    scheduler = Scheduler(FixedPolling(1), None, chance(1))
+    scheduler.hasten(1)
+    assert scheduler.next_due() == FOREVER
+
+
 # -- the order -------------------------------------------------------------------------------
 
 

@@ -124,6 +124,33 @@ def test_unknown_ages_teach_nothing() -> None:
     assert scheduler.next_due() == other.next_due()
 
 
+def test_a_look_that_a_callback_asked_for_teaches_what_the_callback_said() -> None:
+    """The task ended when the callback came, so polling relaxes as if that had told it."""
+    confirmed, told, polled = scheduler_of(), scheduler_of(), scheduler_of()
+    for scheduler in (confirmed, told, polled):
+        scheduler.add(1, KIND, 0.0, FOREVER, webhook=True)
+    confirmed.hasten(1)
+    assert confirmed.take(7.0) == 1
+    confirmed.done(1, 8.0, 7.0)
+    told.done(1, 8.0)
+    assert polled.take(7.0) == 1
+    polled.done(1, 8.0, 7.0)
+    for scheduler in (confirmed, told, polled):
+        scheduler.add(2, KIND, 9.0, FOREVER, webhook=True)
+    assert confirmed.next_due() == told.next_due() != polled.next_due()
+
+
+def test_a_hastened_task_need_not_wait_for_its_turn() -> None:
+    """Behind the frontier too its look is due at once."""
+    scheduler = scheduler_of()
+    for key in range(100):
+        scheduler.add(key, KIND, 0.0, FOREVER)
+    for key in range(20):  # in order: a narrow frontier
+        scheduler.done(key, 10.0 + key / 10)
+    scheduler.hasten(99)
+    assert scheduler.take(12.0) == 99
+
+
 def test_a_reply_that_is_overtaken_teaches_nothing() -> None:
     """Of two replies the one whose look began earlier brings nothing new."""
     scheduler = scheduler_of()

@@ -409,7 +409,7 @@ async def test_confirming_keeps_to_the_rate() -> None:
         for n in range(6):
             await stage.call(done(f"t{n + 1}"), n)
         await asyncio.gather(*handles)
-    assert stage.fake.times("status") == [0, 0.5, 1, 1.5, 2, 2.5]
+    assert stage.fake.times("status") == pytest.approx([0, 0.5, 1, 1.5, 2, 2.5], abs=1e-4)
 
 
 async def test_confirming_an_early_one() -> None:
