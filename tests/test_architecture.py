@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1] / "fluxflex"
 
 # From the ground up. What stands on one floor does not know its neighbours.
 FLOORS: list[set[str]] = [
-    {"_core", "_aio", "errors", "_core.jsonlib", "_core.window"},
+    {"_core", "_aio", "errors", "_core.jsonlib", "_core.window", "_core.scrub"},
     {"_core.request", "_core.durations", "_core.order", "_core.gate", "_core.limits"},
     {"_core.lifecycle", "_core.schedule"},
     {"_core.exchange", "_core.budget", "_core.plan", "_core.addresses"},

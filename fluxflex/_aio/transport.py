@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import re
 from typing import Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -26,6 +25,7 @@ from fluxflex._aio.deadlines import Deadlines
 from fluxflex._aio.guard import NotPublicError, PublicResolver
 from fluxflex._aio.ways import Way, way_to
 from fluxflex._core.exchange import Call, Phase, Redirects, Reply, Unanswered
+from fluxflex._core.scrub import Scrubber
 
 log = logging.getLogger("fluxflex")
 
@@ -36,8 +36,6 @@ _MOST_REDIRECTS = 5
 # asyncio asks for 256 KiB of memory for each read, which the system then maps and unmaps every
 # time; a reply takes a small part of this.
 _READ_SIZE = 65_536
-# A shorter key is made up, as for the simulator, and would be found in the words of any reply.
-_SHORTEST_SECRET = 8
 # What may stand in an address as it is, the percent sign of what is quoted already above all.
 _AS_IT_IS = "%/:?[]@!$&'()*+,;="
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -136,9 +134,9 @@ class AiohttpTransport:
         connector: aiohttp.BaseConnector | None = None,
     ) -> None:
         self._origin = URL(base_url).origin() if base_url else None
-        self._home = f"{base_url}/"
+        self._root, self._home = str(self._origin), f"{base_url}/"
         self._key = key or ""
-        self._secret = _secret(key) if key and len(key) >= _SHORTEST_SECRET else None
+        self._scrubber = Scrubber(key)
         self._ways: dict[tuple[URL | None, bool], Way] = {}
         self._deadlines = Deadlines()
         self._most = math.inf
@@ -155,9 +153,7 @@ class AiohttpTransport:
     async def send(self, call: Call, *, timeout: float) -> Reply | Unanswered:
         """Send a call and return what came of it; never raise for the network."""
         try:
-            # Ours are quoted when they are made; a picture's comes as the provider wrote it.
-            url = URL(call.url, encoded=True) if call.keyed else _address(call.url)
-            at = self._origin if call.url.startswith(self._home) else url.origin()
+            url, at = self._place(call)
             for _ in range(_MOST_REDIRECTS):
                 got = await self._exchange(call, url, at, min(timeout, self._most))
                 target = _target(call.redirects, url, got)
@@ -169,6 +165,16 @@ class AiohttpTransport:
         return Unanswered(
             phase=Phase.SENT, reason=f"more than {_MOST_REDIRECTS} redirects", hopeless=True
         )
+
+    def _place(self, call: Call) -> tuple[URL, URL]:
+        """Return the address of a call, and its origin."""
+        origin, text = self._origin, call.url
+        if origin is not None and call.keyed and text.startswith(self._home) and "?" not in text:
+            # A path on a known address takes half the time of reading the whole.
+            return origin.with_path(text[len(self._root) :], encoded=True), origin
+        # Ours are quoted when they are made; a picture's comes as the provider wrote it.
+        url = URL(text, encoded=True) if call.keyed else _address(text)
+        return url, url.origin()
 
     def hurry(self, seconds: float) -> None:
         """Give what is in the air, and what is sent from now on, at most so many seconds."""
@@ -286,38 +292,18 @@ class AiohttpTransport:
         response = progress.response
         assert response is not None  # noqa: S101 - the caller has just looked
         body = b"".join(progress.chunks)[: call.limit]
+        headers = {name.lower(): text for name, text in response.headers.items()}
         return Reply(
             status=response.status,
-            headers={name.lower(): self._scrub(text) for name, text in response.headers.items()},
-            body=self._scrub_bytes(body) if call.keyed else body,  # a picture stays as it is
+            headers=self._scrubber.texts(headers),
+            body=self._scrubber.body(body) if call.keyed else body,  # a picture stays as it is
             complete=complete,
             oversized=progress.size > call.limit,
         )
 
     def _words(self, error: Exception) -> str:
-        text = self._scrub(str(error))
+        text = self._scrubber.text(str(error))
         return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-    def _scrub(self, text: str) -> str:
-        """Providers repeat a key in their messages; it goes no further than here."""
-        # Written in other letters it has one of these two.
-        if self._secret is None or not (self._key in text or "\\" in text or "%" in text):
-            return text
-        return self._secret.sub("***", text)
-
-    def _scrub_bytes(self, body: bytes) -> bytes:
-        return self._scrub(body.decode("latin-1")).encode("latin-1")
-
-
-def _secret(key: str) -> re.Pattern[str]:
-    """Return what finds a key, in each way in which JSON or an address may write its letters."""
-
-    def letter(char: str) -> str:
-        code = f"(?i:{ord(char):02x})"
-        slashes = r"\\{0,3}" if char in '"/\\' else ""
-        return rf"(?:{slashes}{re.escape(char)}|\\{{1,3}}u00{code}|%{code})"
-
-    return re.compile("".join(map(letter, key)))
 
 
 def _address(text: str) -> URL:
