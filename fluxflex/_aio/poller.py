@@ -1,4 +1,4 @@
-"""One loop for all tasks: sleep until the scheduler's next due time, ask, tell."""
+"""One timer for all tasks: at the scheduler's next due time ask, and tell."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fluxflex._core import decode, refusals
 from fluxflex._core.durations import Kind, kind_of
 from fluxflex._core.exchange import Answer, Call
 from fluxflex._core.lifecycle import (
+    LAST_WORDS,
     Abandoned,
     Completed,
     Failed,
@@ -35,6 +36,7 @@ _NOT_FOUND = 404
 # A task may be accepted a moment before the status endpoint knows it.
 _MOST_MISSING = 3
 _YOUNG = 10.0
+_ABOUT_ONE = (Running, Completed, Failed)
 
 
 class Forgiving:
@@ -91,9 +93,11 @@ class Poller:
         self._looks = looks
         self._looking: set[asyncio.Task[None]] = set()
         self._missing: dict[Key, int] = {}
-        self._wake = asyncio.Event()
+        self._runs = False
+        self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = math.inf
-        self._clock = asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
+        self._clock, self._call_at = loop.time, loop.call_at
         # The loop runs a timer up to one tick of its clock early; without this we would spin then.
         self._tick = time.get_clock_info("monotonic").resolution
         self.polls = 0
@@ -129,15 +133,36 @@ class Poller:
 
     async def run(self) -> None:
         """Look at tasks until cancelled."""
+        self._runs = True
+        self._begin()
         try:
-            while True:
-                key = await self._next()
-                looking = asyncio.create_task(self._look_on(key))
-                self._looking.add(looking)
-                looking.add_done_callback(self._looked)
+            await asyncio.get_running_loop().create_future()  # which nothing ever ends
         finally:
+            self._runs = False
+            self._wake_at(math.inf)
             for looking in self._looking:
                 looking.cancel()
+
+    def _hurry(self) -> None:
+        """Begin earlier where a task is due before the one that the timer waits for."""
+        if self._scheduler.next_due() < self._wakes_at:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Begin the looks that are due, and set the timer for the next: the only one of all tasks.
+
+        Without one where no further look may begin: the end of one that is in the air comes here.
+        """
+        due = math.inf
+        while self._runs and len(self._looking) < self._looks:
+            key = self._scheduler.take(self._clock() + self._tick)
+            if key is None:
+                due = self._scheduler.next_due()
+                break
+            looking = asyncio.create_task(self._look_on(key))
+            self._looking.add(looking)
+            looking.add_done_callback(self._looked)
+        self._wake_at(due)
 
     async def _look_on(self, key: Key | None) -> None:
         """Look at a task, and go on with the next that is due by then."""
@@ -147,31 +172,19 @@ class Poller:
 
     def _looked(self, looking: asyncio.Task[None]) -> None:
         self._looking.discard(looking)
-        self._wake.set()  # a place is free, or the next look is the first that is due
+        self._begin()
 
-    async def _next(self) -> Key:
-        """Sleep until a task is due and a look may begin: the only timer of all tasks."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = math.inf
-            if len(self._looking) < self._looks:
-                key = self._scheduler.take(self._clock() + self._tick)
-                if key is not None:
-                    return key
-                due = self._scheduler.next_due()
-            self._wake.clear()
-            self._wakes_at = due
-            timer = loop.call_at(due, self._wake.set) if math.isfinite(due) else None
-            try:
-                await self._wake.wait()
-            finally:
-                if timer is not None:
-                    timer.cancel()
+    def _wake_at(self, due: float) -> None:
+        if due == self._wakes_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wakes_at = due
+        self._timer = self._call_at(due, self._wake) if math.isfinite(due) else None
 
-    def _hurry(self) -> None:
-        """Wake the loop where a task is due before it would wake by itself."""
-        if self._scheduler.next_due() < self._wakes_at:
-            self._wake.set()
+    def _wake(self) -> None:
+        self._timer, self._wakes_at = None, math.inf
+        self._begin()
 
     async def _look(self, key: Key) -> None:
         record = self._record(key)
@@ -192,7 +205,7 @@ class Poller:
         if where is not Reach.REFUSED:
             self._missing.pop(record.key, None)
         event = said(record.task_id, got)
-        if isinstance(event, Completed | Failed):
+        if isinstance(event, LAST_WORDS):
             self._scheduler.done(record.key, now, sent)
             self._tell(record.key, event)
             return
@@ -236,7 +249,7 @@ def _kind(request: GenerateRequest | None) -> Kind | None:
 def said(task_id: str | None, got: Got) -> TaskEvent | None:
     """Return what a look brought about the task; a reply that names another one is mixed up."""
     event = got.event if isinstance(got, Answer) else None
-    named = event.task_id if isinstance(event, Running | Completed | Failed) else None
+    named = event.task_id if isinstance(event, _ABOUT_ONE) else None
     return event if named in {None, task_id} else None
 
 
