@@ -20,7 +20,7 @@ class ForgivingLimiter:
     """
 
     def __init__(self, policy: ConcurrencyPolicy, rng: Random) -> None:
-        self._usual = FixedConcurrency(policy.ceiling).limiter(rng)
+        self._limiter = self._usual = FixedConcurrency(policy.ceiling).limiter(rng)
         try:
             self._limiter = policy.limiter(rng)
         except Exception:
@@ -39,42 +39,45 @@ class ForgivingLimiter:
 
     def ready(self, now: float, running: int, sending: int) -> float:
         """Return when a POST may start."""
-        try:  # and not through `_ask`, which takes longer: this is asked at every event
+        try:
             when = float(self._limiter.ready(now, running, sending))
         except Exception:
             log.exception(_FALLING_BACK, "raised")
+            self._limiter = self._usual
         else:
             if when < math.inf or (when == math.inf and (running or sending)):
                 return when
             log.error(_FALLING_BACK, f"would wait until {when}")
-        self._limiter = self._usual
+            self._limiter = self._usual
         return self._usual.ready(now, running, sending)
 
     def accepted(self, now: float, running: int) -> None:
         """A POST was accepted."""
-        self._ask("accepted", now, running)
+        try:
+            self._limiter.accepted(now, running)
+        except Exception:
+            log.exception(_FALLING_BACK, "raised")
+            self._limiter = self._usual
 
     def finished(self, now: float, running: int, seconds: float) -> None:
         """A task finished."""
-        self._ask("finished", now, running, seconds)
+        try:
+            self._limiter.finished(now, running, seconds)
+        except Exception:
+            log.exception(_FALLING_BACK, "raised")
+            self._limiter = self._usual
 
     def refused(
         self, now: float, running: int, sent: float, retry_after: float | None
     ) -> float | None:
         """Return the end of the pause that a refusal makes."""
-        until = self._ask("refused", now, running, sent, retry_after)
-        if until is None or until < math.inf:
-            return until
-        log.error(_FALLING_BACK, f"would pause until {until}")
-        self._limiter = self._usual
-        return self._usual.refused(now, running, sent, retry_after)
-
-    def _ask(self, method: str, *facts: float | None) -> float | None:
         try:
-            answer = getattr(self._limiter, method)(*facts)
-            return None if answer is None else float(answer)
+            until = self._limiter.refused(now, running, sent, retry_after)
+            if until is None or float(until) < math.inf:
+                return until
         except Exception:
             log.exception(_FALLING_BACK, "raised")
-            self._limiter = self._usual
-            answer = getattr(self._usual, method)(*facts)
-            return None if answer is None else float(answer)
+        else:
+            log.error(_FALLING_BACK, f"would pause until {until}")
+        self._limiter = self._usual
+        return self._usual.refused(now, running, sent, retry_after)
