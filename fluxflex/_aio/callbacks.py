@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from fluxflex._aio.books import Books
 from fluxflex._core import decode
 from fluxflex._core.lifecycle import (
+    LAST_WORDS,
     Accepted,
     Change,
     Completed,
@@ -291,7 +292,7 @@ class Callbacks:
             return
         if record.task_id is None:
             self._tasks.tell(key, Accepted(task_id))
-        if isinstance(event, Completed | Failed):
+        if isinstance(event, LAST_WORDS):
             self._tasks.tell(key, event)
 
     def _say_none(self) -> None:

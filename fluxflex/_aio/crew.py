@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ T = TypeVar("T")
 
 
 class Crew:
-    """Runs coroutines as tasks that outlive their callers.
+    """Runs coroutines as tasks that outlive their callers. Create it inside a running loop.
 
     `then` is called when one has ended, with its task.
 
@@ -26,6 +27,7 @@ class Crew:
         self._work: set[asyncio.Task[Any]] = set()
         self._reading: set[asyncio.Task[Any]] = set()
         self._dismissed = False
+        self._create_task = asyncio.get_running_loop().create_task
 
     @property
     def busy(self) -> bool:
@@ -74,15 +76,20 @@ class Crew:
         group: set[asyncio.Task[T]],
         then: Callable[[asyncio.Task[T]], object],
     ) -> asyncio.Task[T]:
-        def ended(task: asyncio.Task[T]) -> None:
-            group.discard(task)
-            then(task)
-            self._on_end()
-
-        task = asyncio.get_running_loop().create_task(work)
+        task = self._create_task(work)
         group.add(task)
-        task.add_done_callback(ended)
+        task.add_done_callback(functools.partial(self._ended, group, then))
         return task
+
+    def _ended(
+        self,
+        group: set[asyncio.Task[T]],
+        then: Callable[[asyncio.Task[T]], object],
+        task: asyncio.Task[T],
+    ) -> None:
+        group.discard(task)
+        then(task)
+        self._on_end()
 
 
 def heard(sending: asyncio.Task[None]) -> None:

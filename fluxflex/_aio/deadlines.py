@@ -48,7 +48,7 @@ class Deadlines:
 
     def begin(self, seconds: float) -> Deadline:
         """Cancel the present task after so many seconds; `end` must follow."""
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101 - an exchange is awaited by one
         deadline = Deadline(task, self._loop.time() + seconds, task.cancelling())
         self._open.add(deadline)

@@ -7,6 +7,7 @@ and closed in another (fixtures, notebook cells, an application's lifespan).
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import Callable
 
@@ -93,6 +94,7 @@ class Engine:
         self._journal = journal
         self._transport = transport
         self._submits = 0
+        self._asks_prices = settings.budget is not None and settings.api.dry_run is not None
         self._pricing = asyncio.Lock()
         self._no_quotes: ConfigurationError | None = None
         self._idle = asyncio.Event()
@@ -154,14 +156,19 @@ class Engine:
 
         Its id need not be on disk when the task that is returned ends; `then` is called with that.
         """
-
-        def sent(sending: asyncio.Task[None]) -> None:
-            handle.sending = None
-            self.tasks.withdraw(handle.key)
-            then(sending)
-
-        sending = handle.sending = self.crew.launch(self._send(handle, timeouts), sent)
+        ended = functools.partial(self._launched, handle, then)
+        sending = handle.sending = self.crew.launch(self._send(handle, timeouts), ended)
         return sending
+
+    def _launched(
+        self,
+        handle: TaskHandle,
+        then: Callable[[asyncio.Task[None]], object],
+        sending: asyncio.Task[None],
+    ) -> None:
+        handle.sending = None
+        self.tasks.withdraw(handle.key)
+        then(sending)
 
     def drop(self, handle: TaskHandle) -> None:
         """Send nothing more for a task; what is in the air ends by itself."""
@@ -177,16 +184,17 @@ class Engine:
         request, tasks = handle.request, self.tasks
         assert request is not None  # noqa: S101 - only `attach` opens a task without one
         tasks.admit()
-        await self._learn_price(request)
+        if self._asks_prices:
+            await self._learn_price(request)
         tasks.till.reserve(handle.key, request)
         url = tasks.callbacks.address(handle.key, request) if tasks.callbacks else None
         call = self.settings.api.submit(self.settings.base_url, request, url)
         await self.sender.submit(tasks, handle.key, call, within=timeouts.submit)
 
     async def _learn_price(self, request: GenerateRequest) -> None:
-        """Ask what no table says, once for each setting, where a budget depends on it."""
+        """Ask what no table says, once for each setting."""
         till, api = self.tasks.till, self.settings.api
-        if till.budget.limit is None or api.dry_run is None or till.price(request) is not None:
+        if till.price(request) is not None:
             return
         async with self._pricing:
             if self._no_quotes is not None:
@@ -208,11 +216,11 @@ class Engine:
             in_flight=slots.taken,
             accepted=counts["accepted"],
             attached=counts["attached"],
-            completed=counts[TaskState.COMPLETED.name],
-            failed=counts[TaskState.FAILED.name],
-            timed_out=counts[TaskState.TIMED_OUT.name],
-            abandoned=counts[TaskState.ABANDONED.name],
-            uncertain=counts[TaskState.UNCERTAIN.name],
+            completed=counts[TaskState.COMPLETED],
+            failed=counts[TaskState.FAILED],
+            timed_out=counts[TaskState.TIMED_OUT],
+            abandoned=counts[TaskState.ABANDONED],
+            uncertain=counts[TaskState.UNCERTAIN],
             posts=counts["posts"],
             refused=counts["refused"],
             throttled=slots.throttled,

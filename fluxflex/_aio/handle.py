@@ -45,7 +45,7 @@ class TaskHandle:
         self._owner = owner
         self._record = record
         self._future: asyncio.Future[None] | None = None
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: tuple[Callable[[], None], ...] = ()
         self.timeout = timeout
         self.sending: asyncio.Task[None] | None = None  # what submits it
         self.final = False  # whether no further attempt is to be made
@@ -141,7 +141,7 @@ class TaskHandle:
         if self.state.over:
             callback()
         else:
-            self._callbacks.append(callback)
+            self._callbacks = (*self._callbacks, callback)
 
     def _moved(self, record: TaskRecord) -> None:
         """Take the new record, and wake who waits when the task is over."""
@@ -152,7 +152,7 @@ class TaskHandle:
             if not self._future.done():
                 self._future.set_result(None)
             self._future = None
-        callbacks, self._callbacks = self._callbacks, []
+        callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
             callback()
 

@@ -14,7 +14,6 @@ import hashlib
 import math
 import random
 import time
-from collections import Counter
 from typing import Protocol
 
 import attrs
@@ -118,7 +117,7 @@ class Desk(Protocol):
 
 
 class Sender:
-    """Sends calls by the retry law.
+    """Sends calls by the retry law. Create it inside a running loop.
 
     Args:
         transport: what carries them.
@@ -143,6 +142,7 @@ class Sender:
         self._policy = policy
         self._request = request
         self._rng = rng
+        self._loop = asyncio.get_running_loop()
         self.in_air: set[Key] = set()
         self.retries = 0
 
@@ -157,7 +157,7 @@ class Sender:
         Raises:
             APIError, APIConnectionError, ConfigurationError: after its last attempt.
         """
-        seen: Counter[Reach] = Counter()
+        seen: dict[Reach, int] = {}
         while True:
             got = await self.once(call, reader)
             step = self.judge(Intent.READ, got, seen)
@@ -171,14 +171,14 @@ class Sender:
             else:
                 raise refusals.failed_read(got)
 
-    def judge(self, intent: Intent, got: Got, seen: Counter[Reach]) -> Again | Verdict:
+    def judge(self, intent: Intent, got: Got, seen: dict[Reach, int]) -> Again | Verdict:
         """Apply the law.
 
         `seen` counts apart what this call met, so that a hundred 429s do not use up the attempts
         that a failure to connect has.
         """
         where = reach(got)
-        seen[where] += 1
+        seen[where] = seen.get(where, 0) + 1
         return decide(intent, got, seen[where], self._policy, self._rng.random())
 
     async def submit(self, desk: Desk, key: Key, call: Call, *, within: float) -> None:
@@ -191,7 +191,7 @@ class Sender:
             SubmitUncertainError: it may have been.
             SessionClosedError, JournalError: it was not sent, or no more; see `Desk.admit`.
         """
-        course = _Course(asyncio.get_running_loop().time() + within)
+        course = _Course(self._loop.time() + within)
         step: Step = None
         while True:
             if not await self._turn(desk, key, step, course):
@@ -226,7 +226,7 @@ class Sender:
             paid_again = False
             try:
                 desk.admit()
-                course.admit(asyncio.get_running_loop().time())
+                course.admit(self._loop.time())
                 if again is not None and again.left is not None:
                     desk.pay_again(key)
                     paid_again = True
@@ -234,8 +234,8 @@ class Sender:
                 await desk.written(key)
                 # Writing takes its time: the session may have taken its leave meanwhile.
                 desk.admit()
-                course.admit(asyncio.get_running_loop().time())
-                _check_wanted()
+                course.admit(self._loop.time())
+                self._check_wanted()
                 told = again is not None and desk.known(key)
             except BaseException:
                 if paid_again:
@@ -249,6 +249,12 @@ class Sender:
         if told:
             desk.pay_once(key)
         return not told
+
+    def _check_wanted(self) -> None:
+        """Let no cancellation of this very step, which an observer may have made, reach the air."""
+        this = asyncio.current_task(self._loop)
+        if this is not None and this.cancelling():
+            raise asyncio.CancelledError
 
     async def _wait(self, desk: Desk, key: Key, delay: float, course: _Course) -> None:
         """Wait for a pause of its own, and then until the limiter lets it through.
@@ -268,7 +274,7 @@ class Sender:
 
     async def _attempt(self, desk: Desk, key: Key, call: Call, course: _Course) -> Step:
         """Make one attempt and enter what came of it."""
-        clock = asyncio.get_running_loop().time
+        clock = self._loop.time
         began, sent_at = clock(), time.time()
         got = await self.once(call, decode.read_submit, timeout=course.deadline - began)
         if isinstance(got, Answer) and got.event is not None:
@@ -311,7 +317,7 @@ class _Course:
     """
 
     deadline: float
-    seen: Counter[Reach] = attrs.field(factory=Counter)
+    seen: dict[Reach, int] = attrs.field(factory=dict)
     left: SubmitUncertainError | None = None
     throttled: FluxFlexError | None = None
 
@@ -332,13 +338,6 @@ def _refusal(got: Got, step: Again | Verdict) -> FluxFlexError:
     if step is Verdict.MISCONFIGURED:
         return refusals.redirected(got)
     return refusals.refusal(got, submit=True)
-
-
-def _check_wanted() -> None:
-    """Let no cancellation of this very step, which an observer may have made, reach the air."""
-    this = asyncio.current_task()
-    if this is not None and this.cancelling():
-        raise asyncio.CancelledError
 
 
 def _give_up(desk: Desk, key: Key, step: Step) -> None:

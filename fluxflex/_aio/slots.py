@@ -16,7 +16,7 @@ from random import Random
 
 from fluxflex._aio.limiter import ForgivingLimiter
 from fluxflex._core import refusals
-from fluxflex._core.lifecycle import Attached, Change, Completed, Failed, Key, TaskState
+from fluxflex._core.lifecycle import LAST_WORDS, Attached, Change, Key, TaskState
 from fluxflex._core.limits import ConcurrencyPolicy
 
 _RUNNING = TaskState.RUNNING
@@ -141,7 +141,7 @@ class Slots:
         self.running += (after.state is _RUNNING) - ran
         if change.names and not isinstance(change.event, Attached):
             self._limiter.accepted(self._clock(), self.running)
-        elif ran and before.accepted is not None and isinstance(change.event, Completed | Failed):
+        elif ran and before.accepted is not None and isinstance(change.event, LAST_WORDS):
             now = self._clock()
             self._limiter.finished(now, self.running, now - before.accepted)
 

@@ -14,6 +14,7 @@ from fluxflex._core.lifecycle import (
     Key,
     Running,
     Sent,
+    TaskEvent,
     TaskRecord,
     TaskState,
     TurnedAway,
@@ -23,6 +24,7 @@ log = logging.getLogger("fluxflex")
 
 _MOST_UNHEARD = 1000
 _NAMED = 20
+_COUNTED: dict[type[TaskEvent], str] = {Sent: "posts", TurnedAway: "refused"}
 _BAD = frozenset({TaskState.FAILED, TaskState.UNCERTAIN})
 
 
@@ -30,30 +32,31 @@ class Tally:
     """Counts of a session by what happened, and the failures that nobody has heard of."""
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[str | TaskState] = Counter()
         self._words: set[str] = set()
         self._unheard: dict[Key, TaskRecord] = {}
         self._uncollected: list[str] = []
 
-    def __getitem__(self, name: str) -> int:
-        """Return a count: `posts`, `refused`, `accepted`, `attached`, or the name of a state."""
-        return self._counts[name]
+    def __getitem__(self, what: str | TaskState) -> int:
+        """Return a count: `posts`, `refused`, `accepted`, `attached`, or how many ended so."""
+        return self._counts[what]
 
     def note(self, change: Change) -> None:
         """Count one step of a task."""
         before, after, event = change.before.state, change.after.state, change.event
-        if isinstance(event, Sent):
-            self._counts["posts"] += 1
-        elif isinstance(event, TurnedAway):
-            self._counts["refused"] += 1
+        counts = self._counts
+        name = _COUNTED.get(type(event))
+        if name is not None:
+            counts[name] += 1
         elif isinstance(event, Running):
             self._say_once(event.word)
         if change.names:
-            self._counts["attached" if isinstance(event, Attached) else "accepted"] += 1
-        if before.over and after is not before:
-            self._counts[before.name] -= 1
-        if after.over and after is not before:
-            self._counts[after.name] += 1
+            counts["attached" if isinstance(event, Attached) else "accepted"] += 1
+        if after is not before:
+            if before.over:
+                counts[before] -= 1
+            if after.over:
+                counts[after] += 1
         if after in _BAD:
             self._unheard[change.after.key] = change.after
             if len(self._unheard) > _MOST_UNHEARD:
@@ -65,7 +68,7 @@ class Tally:
 
     def reopened(self, record: TaskRecord) -> None:
         """Count a task of an earlier session that was left as it stands."""
-        self._counts[record.state.name] += 1
+        self._counts[record.state] += 1
 
     def refused(self) -> None:
         """Count a refusal that ended nothing, since an attempt before it is uncertain."""

@@ -25,11 +25,10 @@ from fluxflex._aio.tally import Tally
 from fluxflex._aio.watch import Watch
 from fluxflex._core.budget import Budget
 from fluxflex._core.lifecycle import (
+    LAST_WORDS,
     Accepted,
     Attached,
     Change,
-    Completed,
-    Failed,
     Key,
     TaskEvent,
     TaskRecord,
@@ -215,12 +214,12 @@ class Tasks:
         if change is None:
             return None
         self._keep_books(change)
-        handle = self.handle(key)
+        handle = self._handles.get(key) or self._ended.get(key)
         if change.revives:
             self.slots.overdraw()
             if handle is not None:
                 self._handles[key] = handle
-        if isinstance(event, Accepted | Attached):
+        if change.begins:
             patience = self.settings.timeouts.task if handle is None else handle.timeout
             fresh = isinstance(event, Accepted) and change.before.state is not TaskState.UNCERTAIN
             webhook = self.callbacks is not None and self.callbacks.accepted(key)
@@ -228,7 +227,7 @@ class Tasks:
         if change.ends:
             if self.callbacks is not None:
                 self.callbacks.ended(change)
-            over = self.watch.ended if isinstance(event, Completed | Failed) else self.watch.forget
+            over = self.watch.ended if isinstance(event, LAST_WORDS) else self.watch.forget
             over(key)
             self.slots.release()
             if handle is not None:
@@ -248,7 +247,7 @@ class Tasks:
         self.slots.note(change)
         if change.after.state is TaskState.UNCERTAIN:
             self.uncertain[key] = change.after
-        else:
+        elif self.uncertain:
             self.uncertain.pop(key, None)
         if self.journal is not None:
             spent, reserved = self.till.told(change), self.till.budget.held(key)
@@ -267,7 +266,8 @@ class Tasks:
 
     def when_over(self, handle: TaskHandle, call: Callable[[], None]) -> None:
         """Call once when a task is over and its id is on disk, or cannot be; at once where so."""
-        handle._when_over(functools.partial(self._when_written, handle.key, call))  # noqa: SLF001 - as above
+        written = functools.partial(self._when_written, handle.key, call)
+        handle._when_over(call if self.journal is None else written)  # noqa: SLF001 - as above
 
     def _when_written(self, key: Key, call: Callable[[], None]) -> None:
         if self.journal is None or not self.journal.lacks_id(key):

@@ -21,14 +21,14 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 
 import attrs
 
 from fluxflex._core import jsonlib
 from fluxflex._core.exchange import Answer, Reply
-from fluxflex._core.lifecycle import Accepted, Completed, Failed, Running, TaskEvent
+from fluxflex._core.lifecycle import LAST_WORDS, Accepted, Completed, Failed, Running, TaskEvent
 from fluxflex._core.retry import parse_retry_after
 from fluxflex.errors import ContentPolicyError, GenerationError
 
@@ -40,6 +40,8 @@ _LONGEST_ID = 512
 _OK = 200
 _BAD_REQUEST = 400
 _SERVER_ERROR = 500
+# A picture without a word is one that was made.
+_ENDED_WELL = frozenset({"completed", ""})
 KNOWN_WORDS = frozenset({"pending", "processing", "completed", "failed"})
 # The provider's documented words for a refusal, for bodies that name no number.
 _WORDS = {
@@ -109,7 +111,7 @@ def read_callback(body: bytes) -> Completed | Failed | None:
     if whole is None:
         return None
     event = _event(data, whole, _task_id(data, whole), callback=True)
-    return event if isinstance(event, Completed | Failed) and event.task_id else None
+    return event if isinstance(event, LAST_WORDS) and event.task_id else None
 
 
 def _open(
@@ -183,9 +185,9 @@ def _is_page(reply: Reply) -> bool:
 def _task_id(*places: _Object) -> str | None:
     for place in places:
         value = place.get("task_id")
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        text = str(value).strip() if whole or isinstance(value, str) else ""
-        if 0 < len(text) <= _LONGEST_ID:
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if isinstance(value, str) and 0 < len(text := value.strip()) <= _LONGEST_ID:
             return text
     return None
 
@@ -210,33 +212,31 @@ def _salvage(raw: bytes) -> str | None:
 def _event(
     data: _Object, body: _Object, task_id: str | None, *, callback: bool = False
 ) -> TaskEvent | None:
-    word = _text(data.get("status")) or _text(body.get("status"))
-    urls = _urls(data, callback=callback)
-    if word is None and not urls:
-        return None
-    match (word or "completed").lower():
-        case "failed":
-            return Failed(_failure(data, body, task_id))
-        case "completed" if urls:
-            return Completed(task_id, urls, _cost(data), dict(data), callback)
-        case "completed":
-            return Failed(GenerationError(task_id=task_id, code=NO_IMAGE))
-        case other:
-            return Running(task_id, other)
+    word = (_text(data.get("status")) or _text(body.get("status")) or "").lower()
+    if word == "failed":
+        return Failed(_failure(data, body, task_id))
+    if word not in _ENDED_WELL:
+        return Running(task_id, word)
+    if urls := _urls(data, callback=callback):
+        return Completed(task_id, urls, _cost(data), data, callback)
+    return Failed(GenerationError(task_id=task_id, code=NO_IMAGE)) if word else None
 
 
 def _urls(data: _Object, *, callback: bool) -> tuple[str, ...]:
-    output = data.get("output")
-    found = _pictures(output) if isinstance(output, dict) else []
+    output, found = data.get("output"), []
+    if isinstance(output, dict):
+        found = [output.get("image_url"), *_listed(output)]
+    found.append(data.get("image_url"))
     # Elsewhere than in a callback, a flat `image_urls` is the request's own: its references.
-    found += _pictures(data if callback else {"image_url": data.get("image_url")})
-    return tuple(dict.fromkeys(found))
+    if callback:
+        found += _listed(data)
+    pictures = [u for u in found if isinstance(u, str) and u.startswith(("http://", "https://"))]
+    return tuple(dict.fromkeys(pictures))
 
 
-def _pictures(place: _Object) -> list[str]:
-    one, many = place.get("image_url"), place.get("image_urls")
-    urls = [one, *many] if isinstance(many, list) else [one]
-    return [u for u in urls if isinstance(u, str) and u.startswith(("http://", "https://"))]
+def _listed(place: _Object) -> Iterable[object]:
+    many = place.get("image_urls")
+    return many if isinstance(many, list) else ()
 
 
 def _failure(data: _Object, body: _Object, task_id: str | None) -> GenerationError:

@@ -13,6 +13,9 @@ import attrs
 
 from fluxflex._core.lifecycle import TaskEvent
 
+# One for all that have none, and never written to.
+_NOTHING: Mapping[str, str] = {}
+
 
 class Intent(enum.Enum):
     """Why a call is made, which decides whether it may be repeated."""
@@ -41,7 +44,7 @@ def _length(body: bytes | None) -> str:
     return "none" if body is None else f"{len(body)} bytes"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Call:
     """A request to be sent.
 
@@ -57,14 +60,14 @@ class Call:
     url: str
     intent: Intent
     body: bytes | None = attrs.field(default=None, repr=_length)
-    headers: Mapping[str, str] = attrs.field(factory=dict)
+    headers: Mapping[str, str] = _NOTHING
     redirects: Redirects = Redirects.NONE
     keyed: bool = True
     public: bool = False
     limit: int = 4 * 1024 * 1024
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Reply:
     """What came back: a status, headers with lower-case names, and the bytes that arrived.
 
@@ -74,7 +77,7 @@ class Reply:
     """
 
     status: int
-    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    headers: Mapping[str, str] = attrs.field(default=_NOTHING, repr=False)
     body: bytes = attrs.field(default=b"", repr=_length)
     complete: bool = True
     oversized: bool = False
@@ -94,7 +97,7 @@ class Unanswered:
     hopeless: bool = False
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Answer:
     """What `decode` made of a reply.
 
@@ -122,4 +125,4 @@ class Answer:
     reply_id: str | None = None
     excerpt: str = attrs.field(default="", repr=False)
     event: TaskEvent | None = None
-    data: Mapping[str, object] = attrs.field(factory=dict, repr=False)
+    data: Mapping[str, object] = attrs.field(default=_NOTHING, repr=False)

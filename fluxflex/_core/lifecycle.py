@@ -24,6 +24,8 @@ from fluxflex.errors import FluxFlexError, GenerationError
 
 Key = int
 
+_FOLLOWED = frozenset({"queued", "sending", "running"})
+
 
 class TaskState(enum.Enum):
     """Where a task stands."""
@@ -40,13 +42,11 @@ class TaskState(enum.Enum):
     # Each member is one object; that of `Enum` is a call in Python, and asked at every step.
     __hash__ = object.__hash__
 
-    @property
-    def over(self) -> bool:
-        """Whether we follow it no more."""
-        return self not in _FOLLOWED
+    over: bool
+    """Whether we follow it no more."""
 
-
-_FOLLOWED = frozenset({TaskState.QUEUED, TaskState.SENDING, TaskState.RUNNING})
+    def __init__(self, words: str) -> None:
+        self.over = words not in _FOLLOWED
 
 
 @attrs.frozen
@@ -145,8 +145,11 @@ TaskEvent = (
     | Abandoned
 )
 
+# What the provider's last word may be; for `isinstance`, which takes longer with a union.
+LAST_WORDS = (Completed, Failed)
+
 _S = TaskState
-_LAST_WORDS: dict[type[TaskEvent], TaskState | None] = {
+_END: dict[type[TaskEvent], TaskState | None] = {
     Completed: _S.COMPLETED,
     Failed: _S.FAILED,
 }
@@ -164,11 +167,9 @@ _NOTHING: dict[type[TaskEvent], TaskState | None] = {
 }
 
 TABLE: Mapping[TaskState, Mapping[type[TaskEvent], TaskState | None]] = {
-    _S.QUEUED: _NOTHING
-    | _LAST_WORDS
-    | {Sent: _S.SENDING, Accepted: _S.RUNNING, Attached: _S.RUNNING},
+    _S.QUEUED: _NOTHING | _END | {Sent: _S.SENDING, Accepted: _S.RUNNING, Attached: _S.RUNNING},
     _S.SENDING: _NOTHING
-    | _LAST_WORDS
+    | _END
     | {
         # Sent again while sending: the user opted in to resubmitting an uncertain attempt.
         Sent: _S.SENDING,
@@ -177,13 +178,13 @@ TABLE: Mapping[TaskState, Mapping[type[TaskEvent], TaskState | None]] = {
         LeftUncertain: _S.UNCERTAIN,
     },
     _S.RUNNING: _NOTHING
-    | _LAST_WORDS
+    | _END
     | {Running: _S.RUNNING, TimedOut: _S.TIMED_OUT, Abandoned: _S.ABANDONED},
     _S.COMPLETED: _NOTHING,
     _S.FAILED: _NOTHING,
-    _S.TIMED_OUT: _NOTHING | _LAST_WORDS | {Attached: _S.RUNNING},
-    _S.ABANDONED: _NOTHING | _LAST_WORDS | {Attached: _S.RUNNING},
-    _S.UNCERTAIN: _NOTHING | _LAST_WORDS | {Accepted: _S.RUNNING},
+    _S.TIMED_OUT: _NOTHING | _END | {Attached: _S.RUNNING},
+    _S.ABANDONED: _NOTHING | _END | {Attached: _S.RUNNING},
+    _S.UNCERTAIN: _NOTHING | _END | {Accepted: _S.RUNNING},
 }
 
 
@@ -221,6 +222,12 @@ class Change:
     before: TaskRecord
     after: TaskRecord
     event: TaskEvent
+
+    @property
+    def begins(self) -> bool:
+        """Whether this step began our following the task at the provider."""
+        running = TaskState.RUNNING
+        return self.after.state is running and self.before.state is not running
 
     @property
     def ends(self) -> bool:

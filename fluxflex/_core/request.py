@@ -180,9 +180,11 @@ class GenerateRequest:
     )
 
     def __attrs_post_init__(self) -> None:
-        faults = faults_of(self._set())
-        if faults:
-            raise InvalidRequestError(faults)
+        # What was left as it is needs no check: most requests are a prompt.
+        for name, default in _DEFAULTS.items():
+            value = getattr(self, name)
+            if value is not default and RULES[name](value):
+                raise InvalidRequestError(faults_of(self._set()))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:

@@ -83,18 +83,23 @@ class Till:
     def note(self, change: Change) -> None:
         """Take one step of a task into account."""
         event, after = change.event, change.after
-        if isinstance(event, LeftUncertain):
-            self.budget.keep(after.key)
         if change.names:
             self.budget.spend(after.key)
-        request = after.request if after.attempts else None  # bought by us
-        if isinstance(event, Completed) and event.cost is not None and request is not None:
-            if after.key in self._counted:
-                self.budget.earlier += event.cost - self._counted[after.key]
-            else:
-                self.budget.correct(self.price(request) or _NOTHING, event.cost)
+        if isinstance(event, LeftUncertain):
+            self.budget.keep(after.key)
+        elif isinstance(event, Completed) and event.cost is not None:
+            self._correct(after, event.cost)
         if change.ends and after.state in _LAST:
             self._counted.pop(after.key, None)
+
+    def _correct(self, record: TaskRecord, cost: Decimal) -> None:
+        """Take the provider's word for what a task of ours cost."""
+        if record.request is None or not record.attempts:
+            return  # somebody else bought it
+        if record.key in self._counted:
+            self.budget.earlier += cost - self._counted[record.key]
+        else:
+            self.budget.correct(self.price(record.request) or _NOTHING, cost)
 
     def told(self, change: Change) -> Decimal | None:
         """Return what a step tells of a task's cost in USD; `None` where it tells nothing new."""

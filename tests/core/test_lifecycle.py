@@ -121,12 +121,16 @@ def test_every_event_in_every_state(state: TaskState, kind: str) -> None:
 
 @pytest.mark.parametrize(("state", "kind"), PRODUCT)
 def test_a_change_says_what_it_does(state: TaskState, kind: str) -> None:
-    """`ends` and `revives` cross the line between followed and over; `names` brings the id."""
+    """`ends` and `revives` cross the line between followed and over; `names` brings the id.
+
+    `begins` is where there is something to look at from now on.
+    """
     before = record_in(state)
     change = Change(before, advance(before, EVENTS[kind], 20.0), EVENTS[kind])
     to = EXPECTED[state, kind] or state
     assert change.ends is (not state.over and to.over)
     assert change.revives is (state.over and not to.over)
+    assert change.begins is (to is TaskState.RUNNING and state is not TaskState.RUNNING)
     bringing = {"Accepted", "Attached", "Completed", "Failed"}
     unnamed = {TaskState.QUEUED, TaskState.SENDING, TaskState.UNCERTAIN}
     moved = EXPECTED[state, kind] is not None
