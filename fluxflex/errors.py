@@ -43,7 +43,6 @@ _MONEY = {
     "unknown": "It may have been billed.",
 }
 
-
 E = TypeVar("E", bound="FluxFlexError")
 
 
@@ -148,10 +147,8 @@ class BudgetExceededError(FluxFlexError):
     def __init__(
         self, *, budget: Decimal, spent: Decimal, reserved: Decimal, price: Decimal
     ) -> None:
-        self.budget = budget
-        self.spent = spent
-        self.reserved = reserved
-        self.price = price
+        self.budget, self.price = budget, price
+        self.spent, self.reserved = spent, reserved
         super().__init__(
             f"The budget of ${budget} has no room for a request of ${price}: "
             f"${spent} spent, ${reserved} reserved"
@@ -298,8 +295,7 @@ class GenerationError(FluxFlexError):
     ) -> None:
         why = detail or code or "the provider gives no reason"
         super().__init__(f"The task failed: {why}", task_id=task_id)
-        self.code = code
-        self.detail = detail
+        self.code, self.detail = code, detail
 
 
 class ContentPolicyError(GenerationError):
@@ -340,11 +336,15 @@ class DownloadError(FluxFlexError):
         self, message: str, *, task_id: str, url: str, local: bool = False, hint: str | None = None
     ) -> None:
         super().__init__(message, task_id=task_id, hint=hint)
-        self.url = url
-        self.local = local
+        self.url, self.local = url, local
 
 
 class WebhookError(FluxFlexError):
     """The callback receiver is not set up or cannot serve."""
 
     default_hint = "Check the receiver's public URL, host and port."
+
+
+_OUR_OWN = BudgetExceededError | ConfigurationError | JournalError | SessionClosedError
+# What the next item of a batch would meet too.
+STOPPING = _OUR_OWN | AuthenticationError | InsufficientBalanceError

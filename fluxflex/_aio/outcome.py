@@ -15,29 +15,16 @@ from fluxflex._aio.images import Downloads, GeneratedImage
 from fluxflex._core.lifecycle import Key, TaskState
 from fluxflex._core.request import RULES, GenerateRequest, faults_of
 from fluxflex.errors import (
-    AuthenticationError,
-    BudgetExceededError,
+    STOPPING,
     ConfigurationError,
     DownloadError,
     Fault,
     FluxFlexError,
-    InsufficientBalanceError,
     InvalidRequestError,
-    JournalError,
     SessionClosedError,
 )
 
 SaveTo = Path | Callable[[int, GenerateRequest], Path]
-
-# What the next item would meet too.
-_STOPPING = (
-    AuthenticationError,
-    BudgetExceededError,
-    ConfigurationError,
-    InsufficientBalanceError,
-    JournalError,
-    SessionClosedError,
-)
 
 
 @attrs.frozen(kw_only=True)
@@ -227,7 +214,7 @@ async def saved_or_why(image: GeneratedImage, place: Path | None) -> Path | Flux
 def stops(error: FluxFlexError) -> bool:
     """Say whether the next item would meet this error too, so that a batch ends with it."""
     full_disk = isinstance(error, DownloadError) and error.local
-    return full_disk or isinstance(error, _STOPPING)
+    return full_disk or isinstance(error, STOPPING)
 
 
 def closed_early(task_id: str | None = None) -> SessionClosedError:

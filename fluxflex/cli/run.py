@@ -27,26 +27,14 @@ from fluxflex.cli.talk import Talk, counted, dollars, hushed
 from fluxflex.cli.target import Access
 from fluxflex.cli.ways import Ways
 from fluxflex.errors import (
-    AuthenticationError,
+    STOPPING,
     BudgetExceededError,
-    ConfigurationError,
     DownloadError,
     FluxFlexError,
-    InsufficientBalanceError,
-    JournalError,
     SessionClosedError,
 )
 
 _TICK = 0.2
-# These meet every item that was read; they are told once, at the end.
-_COMMON = (
-    AuthenticationError,
-    BudgetExceededError,
-    ConfigurationError,
-    InsufficientBalanceError,
-    JournalError,
-    SessionClosedError,
-)
 
 
 class Run:
@@ -198,7 +186,8 @@ class Run:
             self._talk.complain(f"results.jsonl cannot be written: {self._results.error}.")
             self._tally.codes.add(Code.OTHER)
             self._plan.source.stop()
-        if error is not None and not isinstance(error, _COMMON):
+        # What meets every item that was read is told once, at the end.
+        if error is not None and not isinstance(error, STOPPING):
             words = hints.sentence(error, simulated=self._plan.simulated, way=self._plan.resume)
             self._echo.tell(outcome.number, error, words)
         if self._repeats or not outcome.replayed:
