@@ -214,9 +214,7 @@ class Journal:
         key = row["id"]
         assert isinstance(key, int)  # noqa: S101 - as it was made above
         row["noted_at"] = self._wall()
-        known = self._next.rows.setdefault(key, row)
-        if known is not row:
-            known.update(row)
+        _merge(self._next.rows, key, row)
         self._wake.set()
 
     async def _write(self) -> None:
@@ -233,9 +231,7 @@ class Journal:
 
     async def _commit(self, rows: dict[Key, Row]) -> None:
         for key, row in rows.items():
-            known = self._unwritten.setdefault(key, row)
-            if known is not row:
-                known.update(row)
+            _merge(self._unwritten, key, row)
         try:
             await self._save(self._unwritten.values())
         except JournalError as error:
@@ -304,6 +300,13 @@ class Journal:
             await self.store.close()
         if passes:
             room.remove(self.store.path)
+
+
+def _merge(rows: dict[Key, Row], key: Key, row: Row) -> None:
+    """Put a row among others; what it says counts over what is there of its task."""
+    known = rows.setdefault(key, row)
+    if known is not row:
+        known.update(row)
 
 
 def _left_alone(change: Change) -> bool:
