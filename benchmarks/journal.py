@@ -41,6 +41,7 @@ async def rate(url: str, count: int, journal: Path | None, run: str | None = Non
     async with Session(
         "key",
         base_url=url,
+        # A plain semaphore gives the highest rate, so it is the strictest to be compared with.
         concurrency=FixedConcurrency(CONCURRENCY),
         poll=FixedPolling(0.001),  # as fast as it can: a wait would hide what the journal costs
         poll_rate=None,
