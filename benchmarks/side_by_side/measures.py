@@ -30,6 +30,10 @@ _SUBMITTED_SOON = 12_500
 # Seconds for one process: more than any of them takes.
 _LONGEST = 900
 
+# Who takes part in every measure but `cost` and the imports; the quick ones in any crowd.
+_QUICK = (entrants.DEFAULT, entrants.PLAIN)
+_AT_LARGE = (*_QUICK, entrants.HTTPX, entrants.FAL, entrants.REPLICATE, entrants.OPENAI)
+
 # A row is a JSON object; what a child prints is foreign until it is in one.
 Row = dict[str, Any]
 
@@ -186,17 +190,7 @@ def cost(plan: Plan) -> list[Row]:
 
 def burst(plan: Plan) -> list[Row]:
     """Measure how late each client learns of tasks that were submitted together."""
-    names = present(
-        (
-            entrants.FLUXFLEX,
-            entrants.DEFAULT,
-            entrants.PLAIN,
-            entrants.HTTPX,
-            entrants.FAL,
-            entrants.REPLICATE,
-            entrants.OPENAI,
-        )
-    )
+    names = present((entrants.FLUXFLEX, *_AT_LARGE))
 
     def one(name: str) -> Row:
         return run(
@@ -238,11 +232,9 @@ def burst(plan: Plan) -> list[Row]:
 
 def crowd(plan: Plan) -> list[Row]:
     """Measure tasks in flight that never end: memory, loop lag, looks a second."""
-    quick = (entrants.DEFAULT, entrants.PLAIN)
-    slow = (entrants.HTTPX, entrants.FAL, entrants.REPLICATE, entrants.OPENAI)
     rows = []
     for count in plan.crowds:
-        names = present((*quick, *slow) if count <= plan.most_of_peers else quick)
+        names = present(_AT_LARGE if count <= plan.most_of_peers else _QUICK)
         found = {}
         for name in names:
             found[name] = run(
@@ -280,16 +272,7 @@ def crowd(plan: Plan) -> list[Row]:
 
 def trouble(plan: Plan) -> list[Row]:
     """Measure what one submit puts on the wire where the provider has trouble."""
-    names = present(
-        (
-            entrants.DEFAULT,
-            entrants.PLAIN,
-            entrants.HTTPX,
-            entrants.FAL,
-            entrants.REPLICATE,
-            entrants.OPENAI,
-        )
-    )
+    names = present(_AT_LARGE)
 
     def one(case: tuple[str, str]) -> Row:
         name, fault = case
