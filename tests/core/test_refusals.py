@@ -79,6 +79,15 @@ def test_a_refusal_keeps_what_was_said() -> None:
     assert refusals.refusal(said(422)).message.endswith("422: without saying why")
 
 
+def test_a_pause_that_is_too_long() -> None:
+    """A submit that was never sent is turned away as by a 429, with the seconds to wait."""
+    error = refusals.paused(41.6)
+    assert isinstance(error, RateLimitError)
+    assert "a pause of 42 s" in error.message
+    assert (error.status, error.retry_after) == (429, 41.6)
+    assert (error.charged, error.retryable) == ("no", True)
+
+
 @pytest.mark.parametrize("hopeless", [False, True])
 def test_unreachable(hopeless: bool) -> None:  # noqa: FBT001 - a row
     """What was never sent cost nothing, and may succeed later unless it is hopeless."""
