@@ -45,7 +45,6 @@ _KEPT = 4096
 _GRACE = 1.0
 # So many tasks must have ended without any callback before it is said that none comes.
 _MISSED, _MISSED_AT_END = 8, 3
-_LAST = frozenset({TaskState.COMPLETED, TaskState.FAILED})
 
 
 class Callbacks:
@@ -160,7 +159,7 @@ class Callbacks:
         self._rescue(key)
         expected = key in self._expected
         self.forget(key)
-        if not expected or change.after.state not in _LAST or key in self._heard:
+        if not expected or not change.after.state.settled or key in self._heard:
             return
         self._note(key, heard=False)
         self._counts["missed"] += 1
@@ -222,7 +221,7 @@ class Callbacks:
             self._counts["unknown"] += 1
             return
         self._count(record, ours=ticket.session == self.session)
-        if record.state in _LAST:
+        if record.state.settled:
             return
         if self._receiver.confirm or _doubtful(event):
             self._check(record, str(event.task_id))

@@ -25,6 +25,7 @@ from fluxflex.errors import FluxFlexError, GenerationError
 Key = int
 
 _FOLLOWED = frozenset({"queued", "sending", "running"})
+_SETTLED = frozenset({"completed", "failed"})
 
 
 class TaskState(enum.Enum):
@@ -44,8 +45,11 @@ class TaskState(enum.Enum):
 
     over: bool
     """Whether we follow it no more."""
+    settled: bool
+    """Whether the provider has said its last word: nothing changes it any more."""
 
     def __init__(self, words: str) -> None:
+        self.settled = words in _SETTLED
         self.over = words not in _FOLLOWED
 
 

@@ -7,12 +7,11 @@ from decimal import Decimal
 from operator import attrgetter
 
 from fluxflex._core.budget import Budget
-from fluxflex._core.lifecycle import Change, Completed, Key, LeftUncertain, TaskRecord, TaskState
+from fluxflex._core.lifecycle import Change, Completed, Key, LeftUncertain, TaskRecord
 from fluxflex._core.request import GenerateRequest, price_of
 from fluxflex.errors import ConfigurationError
 
 _NOTHING = Decimal(0)
-_LAST = (TaskState.COMPLETED, TaskState.FAILED)
 
 
 class Till:
@@ -89,7 +88,7 @@ class Till:
             self.budget.keep(after.key)
         elif isinstance(event, Completed) and event.cost is not None:
             self._correct(after, event.cost)
-        if change.ends and after.state in _LAST:
+        if change.ends and after.state.settled:
             self._counted.pop(after.key, None)
 
     def _correct(self, record: TaskRecord, cost: Decimal) -> None:

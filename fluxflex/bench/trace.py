@@ -35,7 +35,7 @@ class Trace:
             self._submits.append(accepted - after.created)
         if not change.ends or after.ended is None or after.task_id is None or accepted is None:
             return
-        if after.state in {TaskState.COMPLETED, TaskState.FAILED}:
+        if after.state.settled:
             since = self._since_due(after.task_id)
             if since is not None:
                 self._lags.append(since)

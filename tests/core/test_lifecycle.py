@@ -138,8 +138,9 @@ def test_a_change_says_what_it_does(state: TaskState, kind: str) -> None:
 
 
 def test_what_is_followed() -> None:
-    """Three states are followed, the other five are over."""
+    """Three states are followed, the other five are over; two of these are settled for good."""
     assert [state.name for state in TaskState if not state.over] == ["QUEUED", "SENDING", "RUNNING"]
+    assert [state.name for state in TaskState if state.settled] == ["COMPLETED", "FAILED"]
 
 
 @pytest.mark.parametrize("state", OURS)
