@@ -93,7 +93,7 @@ class Callbacks:
     def belong(self, home: bytes) -> None:
         """Belong to a journal, before anything is sent."""
         self.home = home
-        self._start, self._ours = pattern(home, self.session)
+        self._start, self._ours = pattern(home)
 
     def counts(self) -> dict[str, int]:
         """Return how many came, by kind."""
@@ -122,7 +122,7 @@ class Callbacks:
         return self._receiver.address(Ticket(self.home, self.session, key))
 
     def scrub(self, body: bytes) -> bytes:
-        """Return a body without this session's tokens, which the provider may repeat."""
+        """Return a body without tokens of this session or its journal; providers repeat them."""
         return self._ours.sub(b"***", body) if self._start in body else body
 
     async def adopted(self, key: Key) -> bool:

@@ -15,7 +15,7 @@ import attrs
 
 from fluxflex.errors import WebhookError
 
-# Bytes of each part. The first two are 16 letters in a token, so they can be found in any text.
+# Bytes of each part. The first is 8 whole letters of a token, so it can be found in any text.
 NAME = 6
 _KEY = 6
 _MAC = 18
@@ -89,7 +89,7 @@ def looks_like_token(text: str) -> bool:
     return _SHAPE.fullmatch(text) is not None
 
 
-def pattern(home: bytes, session: bytes) -> tuple[bytes, re.Pattern[bytes]]:
-    """Return how all tokens of a session begin, and what finds them in a body."""
-    start = base64.urlsafe_b64encode(home + session)
+def pattern(home: bytes) -> tuple[bytes, re.Pattern[bytes]]:
+    """Return how all tokens of a home begin, and what finds them in a body."""
+    start = base64.urlsafe_b64encode(home)
     return start, re.compile(re.escape(start) + rb"[A-Za-z0-9_-]{%d}" % (_LETTERS - len(start)))

@@ -10,8 +10,8 @@ import pytest
 import fluxflex
 from fluxflex import JournalEntry, TaskState, Timeouts
 from fluxflex.errors import SubmitUncertainError
-from tests.aio.fakes import SENT, FakeTransport, settle
-from tests.stories.caller import JSON, Stage, done
+from tests.aio.fakes import SENT, FakeTransport, completed, settle
+from tests.stories.caller import JSON, URL, Stage, done
 
 
 async def entries(journal: Path) -> list[JournalEntry]:
@@ -76,3 +76,21 @@ async def test_an_uncertain_one_of_an_earlier_process_is_adopted(tmp_path: Path)
     await second.session.aclose()
     [entry] = await entries(journal)
     assert (entry.state, entry.task_id) == (TaskState.COMPLETED, "lost")
+
+
+async def test_a_token_of_an_earlier_session_is_not_repeated_either(tmp_path: Path) -> None:
+    """A reply about a task that was sent before the restart shows the URL that it was sent with."""
+    journal = tmp_path / "journal.db"
+    first = await opened(Stage(journal=journal))
+    await first.session.submit("a")
+    await first.session.aclose(drain=0)
+    token = first.path().rpartition("/")[2]
+
+    fake = FakeTransport().rule("status", lambda _: completed("t1", callback_url=f"{URL}/{token}"))
+    second = await opened(Stage(fake, journal=journal, poll=fluxflex.FixedPolling(1)))
+    [handle] = await second.session.resume()
+    image = await handle
+    assert image.raw["callback_url"] == f"{URL}/***"
+    await second.session.aclose()
+    text = "".join(str(entry) for entry in await entries(journal))
+    assert token not in text + repr(journal.read_bytes())
