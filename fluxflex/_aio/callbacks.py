@@ -238,10 +238,14 @@ class Callbacks:
             if record is None or record.task_id == task_id:
                 return record
             return record if record.task_id is None and owner is None else None
-        if owner is None and task_id in tasks.remembered:  # a journal knows it
-            owner = tasks.from_journal(task_id, None, self._timeouts).key
-        if owner is not None:
-            return tasks.registry.get(owner)
+        known = tasks.remembered.get(task_id) if owner is None else None  # by a journal
+        key = owner if known is None else known[0]
+        if key is not None:
+            if ticket.home == self.home and ticket.key != key:
+                return None  # the token is another task's
+            if known is not None:
+                tasks.from_journal(task_id, None, self._timeouts)
+            return tasks.registry.get(key)
         if ticket.home != self.home or tasks.registry.get(ticket.key) is not None:
             return None
         left = tasks.uncertain.get(ticket.key)

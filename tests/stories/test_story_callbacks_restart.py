@@ -94,3 +94,21 @@ async def test_a_token_of_an_earlier_session_is_not_repeated_either(tmp_path: Pa
     await second.session.aclose()
     text = "".join(str(entry) for entry in await entries(journal))
     assert token not in text + repr(journal.read_bytes())
+
+
+async def test_a_token_opens_its_own_task_alone(tmp_path: Path) -> None:
+    """That of one task, leaked, says nothing about another, after a restart as before it."""
+    journal = tmp_path / "journal.db"
+    first = await opened(Stage(journal=journal))
+    for name in ("a", "b"):
+        await first.session.submit(name)
+    await first.session.aclose(drain=0)
+
+    second = await opened(Stage(journal=journal))
+    handles = await second.session.resume()
+    raw = json.dumps(done("t2", "forged")).encode()
+    assert await second.receiver.receive("POST", first.path(0), JSON, raw) == 200
+    await settle()
+    assert [handle.state for handle in handles] == [TaskState.RUNNING, TaskState.RUNNING]
+    assert second.counts() == {"received": 1, "unknown": 1}
+    await second.session.aclose(drain=0)
