@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from fluxflex.webhooks.connection import ANSWER_HEADERS
 from fluxflex.webhooks.receiver import WebhookReceiver
 
 Message = MutableMapping[str, Any]
@@ -58,7 +59,9 @@ def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 async def _answer(send: Send, status: int) -> None:
+    more = ANSWER_HEADERS.get(status, {})
     headers = [(b"content-length", b"0")]
+    headers += [(name.lower().encode(), text.encode()) for name, text in more.items()]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 

@@ -17,6 +17,8 @@ from fluxflex.webhooks.tokens import Ticket
 
 LONGEST_HEAD = 16 * 1024
 _MOST_HEADERS = 100
+# What goes with an answer, whichever server gives it, by its status.
+ANSWER_HEADERS: Mapping[int, dict[str, str]] = {405: {"Allow": "POST"}, 503: {"Retry-After": "5"}}
 # Seconds: for one whole request; between two of them; to read an answer before the end.
 REQUEST_SECONDS = 15.0
 IDLE_SECONDS = 75.0
@@ -85,10 +87,7 @@ class _Nonsense(Exception):  # noqa: N818 - no error: an answer
 def _answer(status: int, *, last: bool) -> bytes:
     words = http.HTTPStatus(status).phrase
     lines = [f"HTTP/1.1 {status} {words}", "Content-Length: 0"]
-    if status == http.HTTPStatus.METHOD_NOT_ALLOWED:
-        lines.append("Allow: POST")
-    if status == http.HTTPStatus.SERVICE_UNAVAILABLE:
-        lines.append("Retry-After: 5")
+    lines += [f"{name}: {text}" for name, text in ANSWER_HEADERS.get(status, {}).items()]
     if last:
         lines.append("Connection: close")
     return "\r\n".join([*lines, "", ""]).encode()

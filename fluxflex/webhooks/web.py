@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fluxflex.webhooks.connection import ANSWER_HEADERS
 from fluxflex.webhooks.receiver import WebhookReceiver
 
 if TYPE_CHECKING:
@@ -17,16 +18,20 @@ def aiohttp_app(receiver: WebhookReceiver) -> web.Application:
     """
     from aiohttp import web  # a session without callbacks need not wait for a server's import
 
-    async def handle(request: web.Request) -> web.Response:
+    async def handled(request: web.Request) -> int:
         found = receiver.check(request.method, request.path, request.headers)
         if isinstance(found, int):
-            return web.Response(status=found)
+            return found
         body = bytearray()
         async for chunk in request.content.iter_any():
             body += chunk
             if len(body) > receiver.limit:
-                return web.Response(status=receiver.too_large())
-        return web.Response(status=receiver.take(found, request.headers, bytes(body)))
+                return receiver.too_large()
+        return receiver.take(found, request.headers, bytes(body))
+
+    async def handle(request: web.Request) -> web.Response:
+        status = await handled(request)
+        return web.Response(status=status, headers=ANSWER_HEADERS.get(status))
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handle)

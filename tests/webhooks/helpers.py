@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
-from collections.abc import Mapping
+import socket
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
-from fluxflex.webhooks import WebhookReceiver
+import uvicorn
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from fluxflex.webhooks import WebhookReceiver, aiohttp_app, asgi_app
 from fluxflex.webhooks.tokens import Ticket
 
 URL = "https://callbacks.test/flux"
@@ -61,3 +69,40 @@ def raw(
     lines = [f"{method} {path} HTTP/1.1", "Host: callbacks.test", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {text}" for name, text in {**headers, **more}.items()]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+@contextlib.asynccontextmanager
+async def under_uvicorn(app: Any) -> AsyncIterator[str]:
+    """Serve an ASGI application on a free port of the loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        free.listen()
+        config = uvicorn.Config(app, log_config=None, lifespan="on", ws="none")
+        serving = uvicorn.Server(config)
+        task = asyncio.create_task(serving._serve([free]))
+        while not serving.started:  # noqa: ASYNC110 - uvicorn tells nobody
+            await asyncio.sleep(0)
+        try:
+            yield f"http://127.0.0.1:{free.getsockname()[1]}"
+        finally:
+            serving.should_exit = True
+            await task
+
+
+FRONTS = ("own", "aiohttp", "asgi")
+
+
+@contextlib.asynccontextmanager
+async def served(receiver: WebhookReceiver, front: str) -> AsyncIterator[str]:
+    """Serve a receiver at `/flux` behind one of `FRONTS`."""
+    if front == "own":
+        async with receiver.serve() as server:
+            yield f"http://127.0.0.1:{server.port}"
+    elif front == "asgi":
+        async with under_uvicorn(asgi_app(receiver)) as base:
+            yield base
+    else:
+        app = web.Application()
+        app.add_subapp("/flux", aiohttp_app(receiver))
+        async with TestServer(app) as server:
+            yield str(server.make_url("")).rstrip("/")

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import socket
 from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
 
 import aiohttp
 import fastapi
 import pytest
-import uvicorn
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from fluxflex.webhooks import WebhookReceiver, aiohttp_app, asgi_app
-from tests.webhooks.helpers import BODY, JSON, SECRET, URL, joined, path_of
+from tests.webhooks.helpers import (
+    BODY,
+    FRONTS,
+    JSON,
+    SECRET,
+    URL,
+    joined,
+    path_of,
+    served,
+    under_uvicorn,
+)
 
 Message = MutableMapping[str, Any]
 
@@ -73,24 +79,6 @@ async def test_in_an_aiohttp_application() -> None:
     assert receiver.counts["size"] == 2
 
 
-@contextlib.asynccontextmanager
-async def under_uvicorn(app: Any) -> AsyncIterator[str]:
-    """Serve an ASGI application on a free port of the loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        free.listen()
-        config = uvicorn.Config(app, log_config=None, lifespan="on", ws="none")
-        serving = uvicorn.Server(config)
-        task = asyncio.create_task(serving._serve([free]))
-        while not serving.started:  # noqa: ASYNC110 - uvicorn tells nobody
-            await asyncio.sleep(0)
-        try:
-            yield f"http://127.0.0.1:{free.getsockname()[1]}"
-        finally:
-            serving.should_exit = True
-            await task
-
-
 def bare(receiver: WebhookReceiver) -> Any:
     """Return the receiver as an application by itself."""
     return asgi_app(receiver)
@@ -117,6 +105,48 @@ async def test_under_uvicorn(mounted: Any) -> None:
         told = await knock(session, receiver, base)
     assert told[:-1] == EXPECTED
     assert told[-1] in {413, 0}
+    assert [body for _, body in box.taken] == [BODY]
+
+
+@pytest.mark.parametrize("front", FRONTS)
+async def test_each_front_gives_the_same_answers(front: str) -> None:
+    """What is wrong is told and counted by its kind, and a full inbox asks to come again."""
+    signed = "let me in"
+    receiver = WebhookReceiver(
+        URL,
+        secret=SECRET,
+        limit=1000,
+        verify=lambda headers, _: headers.get("x-sign") == signed,
+    )
+    box = joined(receiver, room=1)
+    good, forged, right = path_of(receiver), "/flux/" + "A" * 48, {**JSON, "x-sign": signed}
+    told = []
+    async with served(receiver, front) as base, aiohttp.ClientSession() as session:
+        for method, path, body, headers in (
+            ("GET", good, b"", right),
+            ("POST", "/flux/", BODY, right),
+            ("POST", forged, BODY, right),
+            ("POST", good, BODY, {**right, "content-type": "text/plain"}),
+            ("POST", good, b"1" * 1001, right),
+            ("POST", good, BODY, JSON),
+            ("POST", good, BODY, right),
+            ("POST", good, BODY, right),
+        ):
+            async with session.request(method, base + path, data=body, headers=headers) as reply:
+                more = reply.headers.get("allow"), reply.headers.get("retry-after")
+                told.append((reply.status, *more))
+                assert await reply.read() == b""
+    assert told == [
+        (405, "POST", None),
+        (404, None, None),
+        (404, None, None),
+        (415, None, None),
+        (413, None, None),
+        (401, None, None),
+        (200, None, None),
+        (503, None, "5"),
+    ]
+    assert receiver.counts == dict.fromkeys(receiver.counts, 1)
     assert [body for _, body in box.taken] == [BODY]
 
 
