@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
 
@@ -10,6 +12,8 @@ import fastapi
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -22,6 +26,7 @@ from tests.webhooks.helpers import (
     URL,
     joined,
     path_of,
+    raw,
     served,
     under_uvicorn,
 )
@@ -205,3 +210,81 @@ async def test_what_is_no_request() -> None:
     ]
     assert [each["type"] for each in await asked(app, {"type": "websocket"})] == ["websocket.close"]
     assert await asked(app, {"type": "other"}) == []
+
+
+NASTY = (
+    raw("/flux/%00%ff" + "A" * 42),
+    raw("/flux/" + "A" * 48 + "%2f..%2f"),
+    raw("//[" + "A" * 48),
+    raw("http://other.test/flux/" + "A" * 48),
+    raw("*", method="OPTIONS"),
+    raw("/flux/" + "\xe9" * 48),
+    raw("/flux/" + "A" * 48, headers={"content-type": "\xff\xfe", "x": "\xe9"}),
+    raw("/flux/" + "A" * 48, headers={**JSON, "content-encoding": "gzip"}),
+    raw("/flux/" + "A" * 48, b"\x1f\x8b\xff", headers={**JSON, "content-encoding": "br"}),
+    raw("/flux/" + "A" * 4000),
+    raw("/flux/" + "A" * 48, headers={"content-length": "99999999999999999999"}),
+    b"POST /flux HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+    b"\x00" * 100_000,
+)
+
+
+async def first_line(port: int, request: bytes) -> bytes:
+    """Send bytes and return the first line of the answer; empty where there is none."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    try:
+        return await reader.readline()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("front", FRONTS)
+async def test_nasty_bytes_upset_no_front(front: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever comes over the wire, no session hears of it, and the next callback is let in."""
+    receiver = receiver_of()
+    box = joined(receiver)
+    async with served(receiver, front) as base:
+        port = int(base.rpartition(":")[2])
+        for nasty in NASTY:
+            told = await first_line(port, nasty)
+            assert not told or re.match(rb"HTTP/1\.[01] 4", told)
+        told = await first_line(port, raw(path_of(receiver)))
+    assert told.startswith(b"HTTP/1.1 200 ")
+    assert [body for _, body in box.taken] == [BODY]
+    assert [each for each in caplog.records if each.name == "fluxflex"] == []
+
+
+pairs = st.tuples(
+    st.binary() | st.sampled_from([b"content-type", b"Content-Length", b"content-encoding"]),
+    st.binary() | st.sampled_from([b"application/json", b"1", b"identity"]),
+)
+
+
+@given(
+    st.text() | st.just("POST"),
+    st.text() | st.from_regex(r"/[A-Za-z0-9_-]{48}", fullmatch=True),
+    st.lists(pairs),
+    st.lists(st.binary()),
+)
+def test_whatever_an_asgi_server_hands_over(
+    method: str, path: str, headers: list[tuple[bytes, bytes]], parts: list[bytes]
+) -> None:
+    """Without a token it is answered, and neither raised nor told to a session."""
+    scope: Message = {"type": "http", "method": method, "path": path, "headers": headers}
+    messages: list[Message] = [
+        {"type": "http.request", "body": part, "more_body": True} for part in parts
+    ]
+
+    async def main() -> None:
+        receiver = receiver_of()
+        box = joined(receiver)
+        sent = await asked(asgi_app(receiver), scope, *messages, {"type": "http.disconnect"})
+        assert sent[0]["status"] in {404, 405, 415, 413}
+        assert receiver.refused == 1
+        assert box.taken == []
+
+    asyncio.run(main())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import random
 import threading
+import tracemalloc
 from collections.abc import Mapping
 
 import pytest
@@ -280,3 +283,34 @@ async def test_a_flood_leaves_nothing() -> None:
     assert receiver.counts["token"] == receiver.refused == 20_000
     assert await receiver.receive("POST", path_of(receiver), JSON, BODY) == 200
     assert len(box.taken) == 1
+
+
+async def test_no_memory_grows_with_what_is_turned_away() -> None:
+    """Each forgery is another one, of every kind, and nothing of any of them stays."""
+    receiver = WebhookReceiver(URL, secret=SECRET, limit=1000)
+    joined(receiver)
+    chance, letters = random.Random(7), "AZaz09-_"  # noqa: S311 - the same course each time
+    good = path_of(receiver)
+
+    def knock(times: int) -> None:
+        for number in range(times):
+            made_up = "".join(chance.choices(letters, k=48))
+            for method, path, headers, body in (
+                (f"M{number}", good, JSON, BODY),
+                ("POST", f"/flux/{number}", JSON, BODY),
+                ("POST", f"/flux/{made_up}", {**JSON, f"x-{number}": made_up}, BODY),
+                ("POST", good, {"content-type": f"text/x{number}"}, BODY),
+                ("POST", good, JSON, b"%d" % number * 1001),
+            ):
+                assert receiver.receive_now(method, path, headers, body) >= 400
+
+    knock(200)  # what is made once is there from here on
+    gc.collect()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    knock(2000)
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 4000, "below two bytes for each"
+    assert receiver.refused == 5 * 2200
