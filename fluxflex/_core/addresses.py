@@ -7,6 +7,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 # Here the last four bytes are an IPv4 address: translated (NAT64), or by its old name.
 _TRANSLATED = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+# Nothing outside of it has been given out for the internet; `is_global` knows it in part only.
+_INTERNET = ipaddress.IPv6Network("2000::/3")
 
 
 def parsed(text: str) -> IPv4Address | IPv6Address | None:
@@ -28,4 +30,6 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
             inner = IPv4Address(address.packed[-4:])
         if inner is not None:
             return is_public(inner)
+        if address not in _INTERNET:
+            return False
     return address.is_global and not address.is_multicast

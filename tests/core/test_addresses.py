@@ -33,6 +33,11 @@ from fluxflex._core.addresses import is_public, parsed
         ("::ffff:127.0.0.1", False),
         ("64:ff9b::7f00:1", False),
         ("2002:7f00:1::", False),
+        ("64:ff9b:1::7f00:1", False),
+        ("fec0::1", False),
+        ("5f00::1", False),
+        ("100::1", False),
+        ("2001:db8::1", False),
     ],
 )
 def test_public_or_not(text: str, *, public: bool) -> None:
