@@ -19,6 +19,10 @@ from fluxflex._core.addresses import is_public, parsed
 class NotPublicError(OSError):
     """A URL that came by callback leads to an address that is not public."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.strerror = message  # where aiohttp, which wraps it, looks for words
+
 
 class PublicResolver(AbstractResolver):
     """Resolves names, and refuses those that lead to an address that is not public.

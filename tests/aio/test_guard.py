@@ -87,6 +87,35 @@ async def test_an_address_that_is_private(transport: AiohttpTransport, host: str
     assert "not at a public address" in got.reason
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:password@127.0.0.1:9/a.png",
+        "http://8.8.8.8@127.0.0.1:9/a.png",
+        "http://[::1%251]:9/a.png",
+        "http://[64:ff9b:1::7f00:1]:9/a.png",
+        "http://2130706433:9/a.png",
+        "http://0177.0.0.1:9/a.png",
+        "http://0x7f.1:9/a.png",
+        "http://localhost.:9/a.png",
+        "http://127。0。0。1:9/a.png",
+        "ftp://8.8.8.8/a.png",
+        "file:///etc/hostname",
+        "//8.8.8.8/a.png",
+        "data:image/png;base64,AAAA",
+        "javascript:alert(1)",
+    ],
+)
+async def test_an_address_in_disguise(transport: AiohttpTransport, url: str) -> None:
+    """However it is written, and whatever is no http(s) at all: nothing is sent anywhere."""
+    names = {"localhost.": ["127.0.0.1"], "127.0.0.1": ["127.0.0.1"], "0x7f.1": ["127.0.0.1"]}
+    book = resolver(transport, Book())
+    book.names |= {**names, "127。0。0。1": ["127.0.0.1"]}
+    got = await transport.send(get(url), timeout=5)
+    assert isinstance(got, Unanswered)
+    assert got.phase is Phase.NEVER_SENT
+
+
 @pytest.mark.parametrize("name", ["files.test", "127.1"])
 async def test_a_name_that_leads_to_one(transport: AiohttpTransport, name: str) -> None:
     """Also where only one of its addresses is private, or a number is written in an old way."""
@@ -94,6 +123,8 @@ async def test_a_name_that_leads_to_one(transport: AiohttpTransport, name: str) 
     got = await transport.send(get(f"http://{name}/a.png"), timeout=5)
     assert isinstance(got, Unanswered)
     assert (got.phase, got.hopeless) == (Phase.NEVER_SENT, True)
+    words = {"files.test": "is not at a public address", "127.1": "is not a canonical"}
+    assert words[name] in got.reason
 
 
 async def test_a_name_is_resolved_once(transport: AiohttpTransport) -> None:
