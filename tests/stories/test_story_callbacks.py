@@ -470,6 +470,80 @@ async def test_a_picture_in_a_place_that_is_not_known() -> None:
     assert stage.fake.count("status") == 1
 
 
+@pytest.mark.parametrize("reply", [completed("t1"), running("t1")])
+async def test_confirming_a_late_one(reply: Any) -> None:
+    """A task that timed out is completed when a look says so too, and by nothing less."""
+    fake = FakeTransport().rule("status", lambda _: running("t1"))
+    stage = Stage(fake, confirm=True, timeout=5, poll=fluxflex.FixedPolling(1))
+    async with stage.session as session:
+        handle = await session.submit("a")
+        with pytest.raises(TaskTimeoutError):
+            await handle
+        fake.rule("status", lambda _: reply)
+        looks = fake.count("status")
+        await stage.call(done("t1", "forged"))
+        assert fake.count("status") == looks + 1
+        if reply == completed("t1"):
+            assert (await handle).url == "http://files.test/t1.png"
+        else:
+            assert handle.state is TaskState.TIMED_OUT
+    assert stage.counts() == {"received": 1, "late": 1}
+
+
+async def test_confirming_when_the_provider_is_out_of_order() -> None:
+    """A look that brings no news is made again, so that an unanswered submit is still adopted."""
+    fake = FakeTransport(seconds=0).script("submit", SENT)
+    fake.script("status", page(502), page(502))
+    stage = Stage(fake, confirm=True)
+    async with stage.session as session:
+        submitting = asyncio.create_task(session.submit("a"))
+        await asyncio.sleep(1)
+        await stage.call(done("lost"))
+        assert (await (await submitting)).url == "http://files.test/lost.png"
+
+
+async def test_a_failure_is_confirmed_too() -> None:
+    """What says that a task failed is as little believed as what says that it is done."""
+    stage = Stage(FakeTransport(seconds=10), confirm=True)
+    async with stage.session as session:
+        handle = await session.submit("a")
+        await stage.call({"task_id": "t1", "status": "failed", "error_message": "forged"})
+        assert handle.state is TaskState.RUNNING
+        await asyncio.sleep(10)
+        await stage.call({"task_id": "t1", "status": "failed", "error_message": "forged"})
+        assert (await handle).url == "http://files.test/t1.png"
+
+
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://files.test/a", "//files.test/a", 7])
+async def test_a_picture_that_is_not_at_an_http_address(url: object) -> None:
+    """It is taken for none: a look tells where the picture is."""
+    stage = Stage(FakeTransport(seconds=0))
+    async with stage.session as session:
+        handle = await session.submit("a")
+        await stage.call({"task_id": "t1", "status": "completed", "data": {"image_url": url}})
+        assert (await handle).url == "http://files.test/t1.png"
+    assert stage.fake.count("status") == 1
+
+
+async def test_adopted_in_record_and_journal_after_it_was_told(tmp_path: Path) -> None:
+    """The callback comes after `adopt` seconds: record, money and journal say completed."""
+    journal = tmp_path / "journal.db"
+    options: dict[str, Any] = {"timeout": Timeouts(adopt=5, task=2000), "journal": journal}
+    stage = Stage(FakeTransport().script("submit", SENT), **options)
+    async with stage.session as session:
+        with pytest.raises(SubmitUncertainError):
+            await session.submit("a")
+        await stage.call(done("lost"))
+        assert session.uncertain() == []
+        assert session.statistics().spent == Decimal("0.04")
+    [entry] = [each async for each in fluxflex.read_journal(journal)]
+    assert (entry.state, entry.task_id, entry.spent) == (
+        TaskState.COMPLETED,
+        "lost",
+        Decimal("0.04"),
+    )
+
+
 # -- what is said, and what is not ---------------------------------------------------------------
 
 
