@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import sys
 import textwrap
@@ -30,6 +31,8 @@ async def main() -> None:
 asyncio.run(main())
 """
 
+TOKEN = re.compile(r"[A-Za-z0-9_-]{48}")
+
 
 def samples(page: Path) -> list[str]:
     """Return the fenced Python of a page."""
@@ -55,7 +58,7 @@ async def run(code: str, folder: Path, sim: Simulator) -> str:
 
 # An application that serves for ever is served until it has made one picture.
 ONE_PICTURE = """
-import asyncio, urllib.request
+import asyncio, logging, sys, urllib.request
 
 import uvicorn
 from aiohttp import web
@@ -68,9 +71,9 @@ async def ask(host, port):
         print(reply.read().decode())
 
 
-def with_uvicorn(app, host, port):
+def with_uvicorn(app, host, port, **options):
     async def serve():
-        server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, **options))
         serving = asyncio.create_task(server.serve())
         while not server.started:
             await asyncio.sleep(0)
@@ -81,9 +84,11 @@ def with_uvicorn(app, host, port):
     asyncio.run(serve())
 
 
-def with_aiohttp(app, host, port):
+def with_aiohttp(app, host, port, **options):
+    logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
+
     async def serve():
-        runner = web.AppRunner(app)
+        runner = web.AppRunner(app, **options)
         await runner.setup()
         await web.TCPSite(runner, host, port).start()
         await ask(host, port)
@@ -113,6 +118,7 @@ async def test_every_sample_runs(page: Path, tmp_path: Path) -> None:
             program = (ONE_PICTURE if serves else "") + sample.replace("8000", str(free_port()))
             said = await run(program, tmp_path, sim)
             assert "http" in said or not serves
+            assert TOKEN.search(said) is None
 
 
 async def test_a_second_run_buys_nothing(tmp_path: Path) -> None:

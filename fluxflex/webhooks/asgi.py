@@ -18,7 +18,8 @@ def asgi_app(receiver: WebhookReceiver) -> ASGIApp:
     """Return an ASGI application that takes in callbacks at whatever path it is mounted.
 
     Bodies are read no further than the receiver's `limit`. Lifespan events are answered; where it
-    is mounted the outer application has them.
+    is mounted the outer application has them. The server's access log writes tokens, as parts of
+    paths: `uvicorn --no-access-log`.
     """
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def aiohttp_app(receiver: WebhookReceiver) -> web.Application:
     """Return an application that takes in callbacks: `app.add_subapp("/callbacks", …)`.
 
-    Bodies are read no further than the receiver's `limit`.
+    Bodies are read no further than the receiver's `limit`. aiohttp's access log writes tokens, as
+    parts of paths: `web.run_app(…, access_log=None)`.
     """
     from aiohttp import web  # a session without callbacks need not wait for a server's import
 
