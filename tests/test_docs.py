@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from fluxflex._core.exchange import Intent
 from fluxflex._core.lifecycle import TaskState
 from fluxflex._core.retry import LAW
+from fluxflex.webhooks.receiver import LIMIT
 
-ARCHITECTURE = Path(__file__).parents[1] / "docs" / "explanation" / "architecture.md"
+DOCS = Path(__file__).parents[1] / "docs"
+ARCHITECTURE = DOCS / "explanation" / "architecture.md"
+CALLBACKS = DOCS / "howto" / "callbacks.md"
 
 
 def cells(line: str) -> list[str]:
@@ -32,3 +36,12 @@ def test_the_docs_name_every_state() -> None:
     """A state that is added is explained."""
     text = ARCHITECTURE.read_text(encoding="utf-8")
     assert [state.name for state in TaskState if f"`{state.name}`" not in text] == []
+
+
+def test_nginx_lets_in_what_the_receiver_does() -> None:
+    """The sample's limit is the receiver's own, to the byte, and its paths go into no log."""
+    text = CALLBACKS.read_text(encoding="utf-8")
+    [sample] = re.findall(r"```nginx\n(.*?)```", text, re.DOTALL)
+    [kib] = re.findall(r"client_max_body_size (\d+)k;", sample)
+    assert int(kib) * 1024 == LIMIT
+    assert "access_log off;" in sample

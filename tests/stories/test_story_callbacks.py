@@ -304,6 +304,22 @@ async def test_a_callback_for_nobody() -> None:
     assert await stage.call(done("t1")) == 503
 
 
+@pytest.mark.parametrize(("secret", "status"), [("kept", 200), ("another", 404)])
+async def test_a_callback_that_reaches_another_worker(secret: str, status: int) -> None:
+    """It is counted there and does nothing; whoever sent the task learns of its end by a look."""
+    first = Stage(FakeTransport(seconds=1), poll=fluxflex.FixedPolling(1))
+    second = Stage(receiver=WebhookReceiver(URL, secret=secret))
+    async with first.session as session, second.session:
+        handle = await session.submit("a")
+        raw = json.dumps(done("t1", "wrong")).encode()
+        assert await second.receiver.receive("POST", first.path(), JSON, raw) == status
+        assert (await handle).url == "http://files.test/t1.png"
+        count = {"received": 1, "unknown": 1} if status == 200 else {"refused": 1}
+        assert second.counts() == count
+        assert second.session.handles() == []
+    assert first.counts() == {"missed": 1}
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"\xff", b"[]", b"{}", b'{"status": "completed"}', b"[" * 100_000, b"null"]
 )

@@ -49,6 +49,15 @@ async def test_json_by_its_other_names(kind: str) -> None:
     assert await receiver.receive("POST", path_of(receiver) + "?a=/b", headers, BODY) == 200
 
 
+@pytest.mark.parametrize("before", ["", "/", "/other/flux", "https://callbacks.test/flux"])
+async def test_what_stands_before_the_token_does_not_matter(before: str) -> None:
+    """A proxy may cut off the front of the path, or write another."""
+    receiver = WebhookReceiver(URL)
+    joined(receiver)
+    token = path_of(receiver).rpartition("/")[2]
+    assert await receiver.receive("POST", f"{before}/{token}?x=1", JSON, BODY) == 200
+
+
 @pytest.mark.parametrize(
     ("why", "change"),
     [
