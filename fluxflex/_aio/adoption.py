@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fluxflex._aio import room
-from fluxflex._aio.entry import Row
-from fluxflex._aio.schema import FORGOTTEN, MOST_ROWS, WRITTEN
+from fluxflex._aio.entry import ACCEPTED, Row
+from fluxflex._aio.schema import FORGOTTEN, HOME, MOST_ROWS, WRITTEN
 from fluxflex._aio.store import Store
-from fluxflex._core.lifecycle import Key
+from fluxflex._core.lifecycle import Key, TaskState
 from fluxflex.errors import JournalError
 
 log = logging.getLogger("fluxflex")
@@ -54,6 +54,8 @@ async def adopt(own: Store, new_key: Callable[[], Key]) -> None:
 
 
 _WHOSE = ("origin", "account")
+# Of these a callback may still tell.
+_OWED = {state.name for state in (*ACCEPTED, TaskState.UNCERTAIN)}
 
 
 class _DamagedError(Exception):
@@ -86,7 +88,7 @@ async def _copy(other: Store, own: Store, new_key: Callable[[], Key]) -> None:
     for name, value in forgotten:
         kept = f"{FORGOTTEN} {other.path.name}" if name == FORGOTTEN else name
         await own.note(kept, value)
-    done = 0
+    done, owed = 0, set()
     while rows := await _rows(other, done):
         taken: list[Row] = []
         for values in rows:
@@ -95,7 +97,15 @@ async def _copy(other: Store, own: Store, new_key: Callable[[], Key]) -> None:
             # Told apart by where it comes from.
             row |= {"id": new_key(), "source": row["source"] or f"{other.path.name}:{done}"}
             taken.append(row)
+            if row["state"] in _OWED:
+                owed.add(str(row["source"]).rpartition(":")[0])
         await own.take_over(taken)
+    with _theirs():
+        homes = await other.facts(HOME)
+    for name, value in homes:
+        file = name.removeprefix(HOME).strip() or other.path.name
+        if file in owed:
+            await own.note(f"{HOME} {file}", value)
 
 
 _ROWS = f"SELECT {', '.join(WRITTEN)} FROM items WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - our own names

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter, OrderedDict, deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 from fluxflex._aio.books import Books
 from fluxflex._core import decode
@@ -90,10 +90,17 @@ class Callbacks:
         self._awaited: dict[Key, asyncio.Future[None]] = {}
         self.belong(secrets.token_bytes(NAME))
 
-    def belong(self, home: bytes) -> None:
-        """Belong to a journal, before anything is sent."""
+    def belong(self, home: bytes, inherited: Mapping[tuple[bytes, Key], Key] | None = None) -> None:
+        """Belong to a journal.
+
+        Args:
+            home: what names it in tokens.
+            inherited: our keys of tasks that it took over from others, by their home and key.
+        """
         self.home = home
-        self._start, self._ours = pattern(home)
+        self._inherited = inherited or {}
+        others = {other for other, _ in self._inherited}
+        self._start, self._ours = pattern(home, *others)
 
     def counts(self) -> dict[str, int]:
         """Return how many came, by kind."""
@@ -123,7 +130,8 @@ class Callbacks:
 
     def scrub(self, body: bytes) -> bytes:
         """Return a body without tokens of this session or its journal; providers repeat them."""
-        return self._ours.sub(b"***", body) if self._start in body else body
+        found = self._inherited or self._start in body
+        return self._ours.sub(b"***", body) if found else body
 
     async def adopted(self, key: Key) -> bool:
         """Wait for the callback of a submit that was not answered; true where it came."""
@@ -238,17 +246,19 @@ class Callbacks:
             if record is None or record.task_id == task_id:
                 return record
             return record if record.task_id is None and owner is None else None
+        theirs = ticket.home, ticket.key
+        mine = ticket.key if ticket.home == self.home else self._inherited.get(theirs)
         known = tasks.remembered.get(task_id) if owner is None else None  # by a journal
         key = owner if known is None else known[0]
         if key is not None:
-            if ticket.home == self.home and ticket.key != key:
+            if mine not in {None, key}:
                 return None  # the token is another task's
             if known is not None:
                 tasks.from_journal(task_id, None, self._timeouts)
             return tasks.registry.get(key)
-        if ticket.home != self.home or tasks.registry.get(ticket.key) is not None:
+        if mine is None or tasks.registry.get(mine) is not None:
             return None
-        left = tasks.uncertain.get(ticket.key)
+        left = tasks.uncertain.get(mine)
         if left is not None:
             tasks.tally.reopened(left)
             tasks.registry.keep(left)

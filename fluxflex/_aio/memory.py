@@ -10,7 +10,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Self
@@ -21,7 +21,9 @@ from fluxflex._aio.entry import ACCEPTED
 from fluxflex._aio.handle import TaskHandle
 from fluxflex._aio.journal import Journal
 from fluxflex._aio.runs import Run
+from fluxflex._aio.schema import HOME
 from fluxflex._aio.store import Store
+from fluxflex._core.lifecycle import Key
 from fluxflex.errors import ConfigurationError, JournalError
 from fluxflex.webhooks.tokens import NAME
 
@@ -30,6 +32,8 @@ log = logging.getLogger("fluxflex")
 _DAY = 86_400.0
 _STANDING = ", ".join(f"'{state.name}'" for state in ACCEPTED)
 _UNFINISHED = f"state IN ({_STANDING}) AND task_id IS NOT NULL"
+_UNCERTAIN = "state = 'UNCERTAIN' AND replaced IS NOT 1"
+_OPEN = f"({_UNFINISHED}) OR ({_UNCERTAIN})"
 _UNCOLLECTED = "state = 'COMPLETED' AND collected IS NOT 1"
 _OWED = f"replaced IS NOT 1 AND (({_UNFINISHED}) OR ({_UNCOLLECTED}))"
 # What may be forgotten: nothing of it is still to be followed, fetched or cleared up.
@@ -100,17 +104,9 @@ class Memory:
         [[last_id]] = await self._store.read("SELECT coalesce(max(id), 0) FROM items")
         tasks.registry.last_key = int(str(last_id))
         tasks.till.budget.earlier = await self._store.money("true") + await self._store.forgotten()
+        if tasks.callbacks is not None and await self._store.fact(HOME) is None:
+            await self._store.note(HOME, secrets.token_hex(NAME))
         await self._load_open()
-        if tasks.callbacks is not None:
-            tasks.callbacks.belong(await self._home())
-
-    async def _home(self) -> bytes:
-        """Return what names this file in the tokens of callbacks, and survives a restart."""
-        known = await self._store.fact("home")
-        if known is None:
-            known = secrets.token_hex(NAME)
-            await self._store.note("home", known)
-        return bytes.fromhex(known)
 
     async def _forget(self) -> None:
         keep = self.engine.settings.keep
@@ -147,7 +143,7 @@ class Memory:
     async def _load_open(self) -> None:
         """Learn what may have been billed, and what is to be known again by its id."""
         now, tasks = self.engine.loop.time(), self.engine.tasks
-        async for entry in self._store.entries("state = 'UNCERTAIN' AND replaced IS NOT 1"):
+        async for entry in self._store.entries(_UNCERTAIN):
             tasks.uncertain[entry.id] = entry.record(now)
         rows = await self._store.read(
             f"SELECT task_id, id, attempts, spent FROM items WHERE {_UNFINISHED}"  # noqa: S608 - our own words
@@ -156,6 +152,21 @@ class Memory:
             str(task_id): (int(str(key)), int(str(attempts or 1)), Decimal(str(spent or 0)))
             for task_id, key, attempts, spent in rows
         }
+        if tasks.callbacks is not None:
+            homes = {name: bytes.fromhex(home) for name, home in await self._store.facts(HOME)}
+            tasks.callbacks.belong(homes[HOME], await self._inherited(homes))
+
+    async def _inherited(self, homes: Mapping[str, bytes]) -> dict[tuple[bytes, Key], Key]:
+        """Return the keys of tasks of other files that callbacks may still tell of."""
+        rows = await self._store.read(
+            f"SELECT source, id FROM items WHERE source IS NOT NULL AND ({_OPEN})"  # noqa: S608 - our own words
+        )
+        known = {}
+        for source, key in rows:
+            file, _, theirs = str(source).rpartition(":")
+            if home := homes.get(f"{HOME} {file}"):
+                known[home, int(theirs)] = int(str(key))
+        return known
 
     # -- taking it up ------------------------------------------------------------------------
 

@@ -92,3 +92,5 @@ LEFT_UNCERTAIN = (
     "UPDATE items SET state = 'UNCERTAIN', error = json_set(?, '$.sent_at', sent_at) "
     "WHERE state = 'SENDING'"
 )
+# The fact that names a file in the tokens of callbacks.
+HOME = "home"

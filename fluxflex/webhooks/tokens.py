@@ -89,7 +89,8 @@ def looks_like_token(text: str) -> bool:
     return _SHAPE.fullmatch(text) is not None
 
 
-def pattern(home: bytes) -> tuple[bytes, re.Pattern[bytes]]:
-    """Return how all tokens of a home begin, and what finds them in a body."""
-    start = base64.urlsafe_b64encode(home)
-    return start, re.compile(re.escape(start) + rb"[A-Za-z0-9_-]{%d}" % (_LETTERS - len(start)))
+def pattern(home: bytes, *others: bytes) -> tuple[bytes, re.Pattern[bytes]]:
+    """Return how all tokens of a home begin, and what finds them, and others', in a body."""
+    starts = [base64.urlsafe_b64encode(each) for each in (home, *others)]
+    rest = rb"[A-Za-z0-9_-]{%d}" % (_LETTERS - len(starts[0]))
+    return starts[0], re.compile(rb"(?:%s)%s" % (b"|".join(starts), rest))

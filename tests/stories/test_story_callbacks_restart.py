@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import fluxflex
 from fluxflex import JournalEntry, TaskState, Timeouts
 from fluxflex.errors import SubmitUncertainError
-from tests.aio.fakes import SENT, FakeTransport, completed, settle
+from tests.aio.fakes import SENT, FakeTransport, accepted, completed, settle
 from tests.stories.caller import JSON, URL, Stage, done
 
 
@@ -112,3 +113,44 @@ async def test_a_token_opens_its_own_task_alone(tmp_path: Path) -> None:
     assert [handle.state for handle in handles] == [TaskState.RUNNING, TaskState.RUNNING]
     assert second.counts() == {"received": 1, "unknown": 1}
     await second.session.aclose(drain=0)
+
+
+async def test_a_folder_of_journals_is_as_good_as_a_file(tmp_path: Path) -> None:
+    """What earlier processes left there is known by its tokens, however often it was taken over."""
+    folder = tmp_path / "journals"
+    folder.mkdir()
+    fake = FakeTransport().script("submit", SENT, accepted("t1"), accepted("t2"))
+    first = await opened(Stage(fake, journal=folder, timeout=Timeouts(adopt=0.001)))
+    with pytest.raises(SubmitUncertainError):
+        await first.session.submit("a")
+    for name in ("b", "c"):
+        await first.session.submit(name)
+    await first.session.aclose(drain=0)
+    paths = [first.path(number) for number in range(3)]
+
+    between = await opened(Stage(journal=folder))
+    await between.session.resume()
+    await between.session.aclose(drain=0)
+
+    token = paths[1].rpartition("/")[2]
+    repeats = FakeTransport().rule(
+        "status", lambda _: completed("t1", callback_url=f"{URL}/{token}")
+    )
+    last = await opened(Stage(repeats, journal=folder, poll=fluxflex.FixedPolling(1)))
+    handles = await last.session.resume()
+    for path, body in (
+        (paths[0], done("lost")),
+        (paths[1], done("t2", "forged")),
+        (paths[2], done("t2")),
+    ):
+        await last.receiver.receive("POST", path, JSON, json.dumps(body).encode())
+    await settle()
+    assert last.session.uncertain() == []
+    assert last.counts() == {"received": 3, "late": 2, "unknown": 1}
+    images = {image.task_id: image for image in await asyncio.gather(*handles)}
+    assert images["t2"].url.endswith("right.png")
+    assert images["t1"].raw["callback_url"] == f"{URL}/***"
+    await last.session.aclose()
+    [journal] = folder.glob("*.db")
+    ends = {entry.task_id: entry.state for entry in await entries(journal)}
+    assert ends == dict.fromkeys(["lost", "t1", "t2"], TaskState.COMPLETED)
