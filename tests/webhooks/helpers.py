@@ -100,9 +100,11 @@ async def served(receiver: WebhookReceiver, front: str) -> AsyncIterator[str]:
             yield f"http://127.0.0.1:{server.port}"
     elif front == "asgi":
         async with under_uvicorn(asgi_app(receiver)) as base:
+            receiver._got_port(int(base.rpartition(":")[2]))
             yield base
     else:
         app = web.Application()
         app.add_subapp("/flux", aiohttp_app(receiver))
         async with TestServer(app) as server:
+            receiver._got_port(int(str(server.port)))
             yield str(server.make_url("")).rstrip("/")
