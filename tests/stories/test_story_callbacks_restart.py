@@ -11,7 +11,7 @@ import pytest
 import fluxflex
 from fluxflex import JournalEntry, TaskState, Timeouts
 from fluxflex.errors import SubmitUncertainError
-from tests.aio.fakes import SENT, FakeTransport, accepted, completed, settle
+from tests.aio.fakes import BASE, SENT, FakeTransport, accepted, completed, settle
 from tests.stories.caller import JSON, URL, Stage, done
 
 
@@ -154,3 +154,20 @@ async def test_a_folder_of_journals_is_as_good_as_a_file(tmp_path: Path) -> None
     [journal] = folder.glob("*.db")
     ends = {entry.task_id: entry.state for entry in await entries(journal)}
     assert ends == dict.fromkeys(["lost", "t1", "t2"], TaskState.COMPLETED)
+
+
+async def test_a_replayed_picture_is_guarded_too(tmp_path: Path) -> None:
+    """That its URL came by callback is kept in the journal, and told with the picture again."""
+    journal = tmp_path / "journal.db"
+    guards = []
+    for first in (True, False):
+        stage = await opened(Stage(journal=journal))
+        async with stage.session.map(["a"], run="catalogue") as batch:
+            while first and stage.session.statistics().accepted == 0:  # noqa: ASYNC110 - the disk is asked
+                await asyncio.sleep(0)
+            if first:
+                await stage.call(done("t1"))
+            [outcome] = [outcome async for outcome in batch]
+        guards.append((outcome.replayed, outcome.image.guarded_by))
+        await stage.session.aclose()
+    assert guards == [(False, BASE), (True, BASE)]

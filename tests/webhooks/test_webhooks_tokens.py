@@ -43,6 +43,24 @@ def test_a_letter_changed_is_a_forgery(ticket: Ticket, place: int, letter: str) 
     assert (tokens.read(forged) is None) is (forged != token)
 
 
+def test_a_forgery_is_told_apart_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long it takes says nothing of how many letters are right, in tokens and signatures."""
+    compared = []
+
+    def compare_digest(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return one == other
+
+    monkeypatch.setattr(hmac, "compare_digest", compare_digest)
+    ticket = Ticket(b"journa", b"sessio", 1)
+    token = Tokens(SECRET).make(ticket)
+    forged = token[:-1] + ("A" if token[-1] != "A" else "B")
+    assert [Tokens(SECRET).read(each) for each in (token, forged)] == [ticket, None]
+    check = HmacSignature(SECRET, now=lambda: 1000.0)
+    assert not check({"X-Webhook-Timestamp": "1000", "X-Webhook-Signature": "0" * 64}, b"{}")
+    assert [len(ours) == len(given) for ours, given in compared] == [True, True, True]
+
+
 @given(st.text())
 def test_whatever_else_is_no_token(text: str) -> None:
     """No text raises, and none passes."""
