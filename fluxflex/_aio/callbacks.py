@@ -226,7 +226,7 @@ class Callbacks:
             return
         record = self._record_of(ticket, str(event.task_id))
         if record is None:
-            self._counts["unknown"] += 1
+            self._count_unplaced(ticket)
             return
         self._count(record, ours=ticket.session == self.session)
         if record.state.settled:
@@ -275,6 +275,20 @@ class Callbacks:
             self._counts["missed"] -= before is False
         elif state is not TaskState.RUNNING:
             self._counts["early"] += 1
+
+    def _count_unplaced(self, ticket: Ticket) -> None:
+        """Count one for no task, or for one that ended so long ago that its record is gone."""
+        key = ticket.key
+        gone = ticket.session == self.session and self._tasks.registry.get(key) is None
+        before = self._heard.get(key) if gone else None
+        if before is None:
+            self._counts["unknown"] += 1
+        elif before:
+            self._counts["duplicate"] += 1
+        else:
+            self._note(key, heard=True)
+            self._counts["late"] += 1
+            self._counts["missed"] -= 1
 
     def _go_on(self, key: Key) -> None:
         """Wait no longer for the reply to a POST of which a callback has told already."""

@@ -274,6 +274,24 @@ async def test_both_bring_the_last_word() -> None:
     assert stage.counts() == {"received": 2, "late": 1, "duplicate": 1}
 
 
+@pytest.mark.parametrize("by_look", [False, True])
+async def test_a_task_of_which_only_its_end_is_known(
+    monkeypatch: pytest.MonkeyPatch, *, by_look: bool
+) -> None:
+    """Its record is gone, for others ended since: what comes for it is counted all the same."""
+    stage = Stage(FakeTransport(seconds=1), poll=fluxflex.FixedPolling(1))
+    async with stage.session as session:
+        monkeypatch.setattr(session.engine.tasks.registry, "_keep_ended", 0)
+        handle = await session.submit("a")
+        if not by_look:
+            await stage.call(done("t1"))
+        await handle
+        for _ in range(2):
+            await stage.call(done("t1"))
+    ours = {"received": 2, "late": 1, "duplicate": 1}
+    assert stage.counts() == (ours if by_look else {"received": 3, "duplicate": 2})
+
+
 async def test_late_after_we_gave_up() -> None:
     """The provider's word beats ours: a task that timed out is completed after all."""
     stage = Stage(timeout=5, poll=fluxflex.FixedPolling(1))
