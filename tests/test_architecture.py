@@ -25,6 +25,7 @@ FLOORS: list[set[str]] = [
     {"_aio.deadlines", "_aio.limiter", "_aio.reports", "_aio.tally", "_aio.crew"},
     {"_aio.transport"},
     {"webhooks.tokens", "webhooks.signatures"},
+    {"webhooks.heads"},
     {"webhooks.connection"},
     {"webhooks.server"},
     {"webhooks.receiver"},

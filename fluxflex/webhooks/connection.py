@@ -11,12 +11,13 @@ import enum
 import http
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
 
+from fluxflex.webhooks.heads import START, Nonsense, Usual, headers_of, length_of
 from fluxflex.webhooks.tokens import Ticket
 
 LONGEST_HEAD = 16 * 1024
-_MOST_HEADERS = 100
 # What goes with an answer, whichever server gives it, by its status.
 ANSWER_HEADERS: Mapping[int, dict[str, str]] = {405: {"Allow": "POST"}, 503: {"Retry-After": "5"}}
 # Seconds: for one whole request; between two of them; to read an answer before the end.
@@ -24,13 +25,13 @@ REQUEST_SECONDS = 15.0
 IDLE_SECONDS = 75.0
 _LINGER_SECONDS = 2.0
 
-_START = re.compile(rb"([A-Za-z]{1,20}) ([\x21-\x7e]{1,4096}) HTTP/1\.([01])")
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
-_LENGTH = re.compile(r"[0-9]{1,18}")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\r\n]*)?")
 _LONGEST_CHUNK_LINE = 256
 _LONGEST_TRAILER = 4096
 _END = b"\r\n\r\n"
+# Bytes read at once. By default asyncio asks for 256 KiB, which the allocator maps and unmaps anew
+# for each request, however short it is.
+_READ_SIZE = 64 * 1024
 
 
 class Handler(Protocol):
@@ -41,6 +42,10 @@ class Handler(Protocol):
     """
 
     limit: int
+
+    def owner(self, method: str, path: str) -> Ticket | int:
+        """Return whose a request is by its first line, or the status that it is refused with."""
+        ...
 
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> Ticket | int:
         """Return whose a request is, or the status that it is refused with."""
@@ -76,14 +81,6 @@ class _State(enum.Enum):
     OVER = 5  # answered for the last time; what still comes is not looked at
 
 
-class _Nonsense(Exception):  # noqa: N818 - no error: an answer
-    """A request that is answered with a status and the end of the connection."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
-
-
 def _answer(status: int, *, last: bool) -> bytes:
     words = http.HTTPStatus(status).phrase
     lines = [f"HTTP/1.1 {status} {words}", "Content-Length: 0"]
@@ -113,12 +110,13 @@ class Connection(asyncio.Protocol):
         self._clock = asyncio.get_running_loop().time
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
+        self._usual: Usual | None = None
         self._begin()
         self.deadline = self._clock() + REQUEST_SECONDS
 
     def _begin(self) -> None:
         self._state = _State.HEAD
-        self._headers: dict[str, str] = {}
+        self._headers: Mapping[str, str] = {}
         self._keep = True
         self._left = 0  # bytes of the body, or of its chunk, that are still to come
         self._size = 0  # of the body so far
@@ -131,6 +129,8 @@ class Connection(asyncio.Protocol):
         """Take the connection, or close it where there are too many."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream
         self._transport = transport
+        if hasattr(transport, "max_size"):  # asyncio's own, without TLS
+            transport.max_size = _READ_SIZE
         if not self._server.admit(self):
             transport.abort()
 
@@ -153,12 +153,14 @@ class Connection(asyncio.Protocol):
         if self._state is _State.OVER:
             return
         if self._state is _State.HEAD and not self._buffer:
+            if self._usual is not None and self._at_once(data, self._usual):
+                return
             self.deadline = self._clock() + REQUEST_SECONDS
         self._buffer += data
         try:
             while self._step():
                 pass
-        except _Nonsense as nonsense:
+        except Nonsense as nonsense:
             self._say(nonsense.status, last=True)
 
     def abort(self) -> None:
@@ -175,6 +177,24 @@ class Connection(asyncio.Protocol):
             self._say(408, last=True)
 
     # -- reading ---------------------------------------------------------------------------------
+
+    def _at_once(self, data: bytes, usual: Usual) -> bool:
+        """Take a whole request that is as the usual one but for its path and its body, if it is.
+
+        What is said of headers once need not be found out for each callback of a provider.
+        """
+        end = data.find(b"\r\n")
+        if len(data) != end + usual.rest or not data.startswith(usual.block, end):
+            return False
+        start = START.fullmatch(data, 0, end)
+        if start is None or start[3] != b"1":
+            return False
+        found = self._handler.owner(start[1].decode("ascii"), start[2].decode("ascii"))
+        if not isinstance(found, int):
+            found = self._handler.take(found, usual.headers, data[end + len(usual.block) :])
+        self._say(found, last=False)
+        self.deadline = self._clock() + IDLE_SECONDS
+        return True
 
     def _step(self) -> bool:
         """Read one part of a request; false where more of it must come first."""
@@ -196,19 +216,23 @@ class Connection(asyncio.Protocol):
         end = self._buffer.find(_END, 0, LONGEST_HEAD)
         if end < 0:
             if len(self._buffer) >= LONGEST_HEAD:
-                raise _Nonsense(431)
+                raise Nonsense(431)
             return False
-        first, *lines = bytes(self._buffer[:end]).split(b"\r\n")
+        head = bytes(self._buffer[: end + len(_END)])
+        first, *lines = head[:end].split(b"\r\n")
         del self._buffer[: end + len(_END)]
-        start = _START.fullmatch(first)
+        start = START.fullmatch(first)
         if start is None:
-            raise _Nonsense(400)
-        headers = self._headers = _headers(lines)
+            raise Nonsense(400)
+        headers = self._headers = MappingProxyType(headers_of(lines))
         connection = headers.get("connection", "").lower()
         self._keep = start[3] == b"1" and "close" not in connection
-        length = _length(headers)
+        length = length_of(headers)
         method, path = start[1].decode("ascii"), start[2].decode("ascii")
         self._found = self._handler.check(method, path, headers)
+        if length and self._keep and "expect" not in headers and not isinstance(self._found, int):
+            block = head[len(first) :]
+            self._usual = Usual(block, headers, len(block) + length)
         self._expect(length)
         return True
 
@@ -239,7 +263,7 @@ class Connection(asyncio.Protocol):
             self._whole()
         else:
             if self._buffer[:2] != b"\r\n"[: len(self._buffer)]:
-                raise _Nonsense(400)
+                raise Nonsense(400)
             if len(self._buffer) < 2:  # noqa: PLR2004 - the end of a line
                 return False
             del self._buffer[:2]
@@ -250,12 +274,12 @@ class Connection(asyncio.Protocol):
         end = self._buffer.find(b"\r\n", 0, _LONGEST_CHUNK_LINE)
         if end < 0:
             if len(self._buffer) >= _LONGEST_CHUNK_LINE:
-                raise _Nonsense(400)
+                raise Nonsense(400)
             return False
         found = _CHUNK.fullmatch(bytes(self._buffer[:end]))
         del self._buffer[: end + 2]
         if found is None:
-            raise _Nonsense(400)
+            raise Nonsense(400)
         self._left = int(found[1], 16)
         if self._size + self._left > self._handler.limit:
             self._say(self._too_large(), last=True)
@@ -268,7 +292,7 @@ class Connection(asyncio.Protocol):
         end = 0 if self._buffer[:2] == b"\r\n" else self._buffer.find(_END, 0, _LONGEST_TRAILER)
         if end < 0:
             if len(self._buffer) >= _LONGEST_TRAILER:
-                raise _Nonsense(431)
+                raise Nonsense(431)
             return False
         del self._buffer[: end + (len(_END) if end else 2)]
         self._whole()
@@ -315,35 +339,3 @@ class Connection(asyncio.Protocol):
     def _write(self, answer: bytes) -> None:
         if self._transport is not None:
             self._transport.write(answer)
-
-
-def _headers(lines: list[bytes]) -> dict[str, str]:
-    """Return headers by lower-case names; of one that stands there twice the first counts."""
-    if len(lines) > _MOST_HEADERS:
-        raise _Nonsense(431)
-    headers: dict[str, str] = {}
-    for line in lines:
-        found = _HEADER.fullmatch(line)
-        if found is None:
-            raise _Nonsense(400)
-        name = found[1].decode("ascii").lower()
-        if name in headers and name in {"content-length", "transfer-encoding", "host"}:
-            raise _Nonsense(400)
-        headers.setdefault(name, found[2].decode("latin-1").rstrip())
-    return headers
-
-
-def _length(headers: Mapping[str, str]) -> int | None:
-    """Return the length of the body; `None` where it comes in chunks."""
-    coding, length = headers.get("transfer-encoding"), headers.get("content-length")
-    if coding is not None:
-        if length is not None:
-            raise _Nonsense(400)
-        if coding.lower() != "chunked":
-            raise _Nonsense(501)
-        return None
-    if length is None:
-        return 0
-    if _LENGTH.fullmatch(length) is None:
-        raise _Nonsense(400)
-    return int(length)

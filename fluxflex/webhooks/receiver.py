@@ -147,19 +147,27 @@ class WebhookReceiver:
 
         After a ticket `take` or `too_large` is to follow.
         """
-        if method != "POST":
-            return self._refuse("method")
-        token = _last_part(path)
-        if not looks_like_token(token):
-            return self._refuse("path")
-        ticket = self._tokens.read(token)
-        if ticket is None:
-            return self._refuse("token")
+        ticket = self.owner(method, path)
+        if isinstance(ticket, int):
+            return ticket
         if not _is_json(headers):
             return self._refuse("type")
         length = header(headers, "content-length")
         if length.isascii() and length.isdigit() and int(length[:20]) > self.limit:
             return self._refuse("size")
+        return ticket
+
+    def owner(self, method: str, path: str) -> Ticket | int:
+        """Return whose a request is by its first line, or the status to refuse it with.
+
+        It is enough where the headers are those of a request that `check` let pass.
+        """
+        if method != "POST":
+            return self._refuse("method")
+        token = _last_part(path)
+        ticket = self._tokens.read(token)
+        if ticket is None:
+            return self._refuse("token" if looks_like_token(token) else "path")
         return ticket
 
     def too_large(self) -> int:
