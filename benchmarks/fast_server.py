@@ -7,6 +7,7 @@ tell how late it learnt of it.
 
 Besides the provider's own it speaks the dialects of the peers that `field.py` runs side by side:
 fal's queue, replicate's predictions, and openai's images, where the reply waits for the picture.
+A task with a `callback_url` on this machine is told to it when it is due.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import multiprocessing
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import cast
@@ -26,6 +28,9 @@ import attrs
 
 _END = b"\r\n\r\n"
 _NEVER = b"never"
+_CALLBACK = b'"callback_url":"'
+# So many connections bring the callbacks; who has more to say waits for an answer.
+_LINES = 8
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +56,7 @@ class Counts:
     """What was on the wire."""
 
     def __init__(self) -> None:
-        self.posts = self.bought = 0
+        self.posts = self.bought = self.callbacks = 0
         self.gets = array.array("d")
 
     def as_json(self) -> bytes:
@@ -60,6 +65,7 @@ class Counts:
             "posts": self.posts,
             "bought": self.bought,
             "gets": len(self.gets),
+            "callbacks": self.callbacks,
             "most_gets_a_second": most_in_a_second(self.gets),
             "cpu": time.process_time(),
         }
@@ -146,15 +152,101 @@ def _get_answer(home: bytes, path: bytes) -> bytes:
     return _native_get(task, done=done)
 
 
+# -- callbacks -----------------------------------------------------------------------------------
+
+
+class _Caller:
+    """Brings callbacks to their receivers on a few connections, which it keeps."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+        self._waiting: deque[tuple[bytes, bytes]] = deque()
+        self._idle: list[_Line] = []
+        self._opened = 0
+        self._opening: set[asyncio.Task[object]] = set()
+
+    def call(self, url: bytes, task: bytes) -> None:
+        """Tell that a task is completed; all calls go to the place of the first."""
+        host, _, path = url.removeprefix(b"http://").partition(b"/")
+        body = (
+            b'{"task_id":"%s","status":"completed",'
+            b'"data":{"image_url":"http://127.0.0.1/%s.png"}}' % (task, task)
+        )
+        head = (
+            b"POST /%s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\n\r\n" % (path, host, len(body))
+        )
+        self._waiting.append((host, head + body))
+        if self._idle:
+            self.free(self._idle.pop())
+        elif self._opened < _LINES:
+            self._opened += 1
+            self._open(host)
+
+    def _open(self, host: bytes) -> None:
+        name, _, port = host.decode().partition(":")
+        loop = asyncio.get_running_loop()
+        opening = loop.create_task(
+            loop.create_connection(lambda: _Line(self), name, int(port or "80"))
+        )
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
+
+    def free(self, line: _Line) -> None:
+        """Give a connection its next callback, or let it wait for one."""
+        if self._waiting:
+            line.send(self._waiting.popleft()[1])
+        else:
+            self._idle.append(line)
+
+    def answered(self, line: _Line) -> None:
+        """Note that a callback was taken."""
+        self._counts.callbacks += 1
+        self.free(line)
+
+    def lost(self, line: _Line) -> None:
+        """Have one connection less; the receiver is gone, and others may come."""
+        self._opened -= 1
+        if line in self._idle:
+            self._idle.remove(line)
+
+
+class _Line(asyncio.Protocol):
+    """One connection to a receiver."""
+
+    def __init__(self, caller: _Caller) -> None:
+        self._caller = caller
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with whatever waits."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._caller.free(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Be there no more."""
+        self._caller.lost(self)
+
+    def send(self, request: bytes) -> None:
+        """Send one callback."""
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        """Go on once it is answered; an answer is short, and comes in one piece."""
+        if not data.startswith(b"HTTP/1.1 200 "):
+            raise ValueError(data)
+        self._caller.answered(self)
+
+
 # -- one connection ------------------------------------------------------------------------------
 
 
 class _Provider(asyncio.Protocol):
     """Answers one connection."""
 
-    def __init__(self, conduct: Conduct, counts: Counts) -> None:
+    def __init__(self, conduct: Conduct, counts: Counts, caller: _Caller) -> None:
         self._conduct = conduct
         self._counts = counts
+        self._caller = caller
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -175,9 +267,9 @@ class _Provider(asyncio.Protocol):
                 return
             path = self._rest[: self._rest.find(b"\r\n")].split(b" ", 2)[1]
             posted = self._rest.startswith(b"POST")
-            self._rest = self._rest[whole:]
+            body, self._rest = self._rest[end:whole], self._rest[whole:]
             if posted:
-                self._post(path)
+                self._post(path, body)
             else:
                 self._get(path)
 
@@ -191,7 +283,7 @@ class _Provider(asyncio.Protocol):
             body = _get_answer(self._home, path)
         self._transport.write(_reply(body))
 
-    def _post(self, path: bytes) -> None:
+    def _post(self, path: bytes, body: bytes) -> None:
         counts, conduct = self._counts, self._conduct
         counts.posts += 1
         if conduct.fault is not None and counts.posts <= conduct.faults:
@@ -205,6 +297,9 @@ class _Provider(asyncio.Protocol):
             self._draw(task, seconds)
         else:
             self._transport.write(_reply(_post_answer(self._home, path, task)))
+            url = body.partition(_CALLBACK)[2].partition(b'"')[0]
+            if url and seconds is not None:
+                asyncio.get_running_loop().call_later(seconds, self._caller.call, url, task)
 
     def _draw(self, task: bytes, seconds: float | None) -> None:
         """Answer with the picture itself, once it is due."""
@@ -227,8 +322,9 @@ class _Provider(asyncio.Protocol):
 def _serve(ready: Connection, conduct: Conduct) -> None:
     async def run() -> None:
         counts = Counts()
+        caller = _Caller(counts)
         server = await asyncio.get_running_loop().create_server(
-            lambda: _Provider(conduct, counts), "127.0.0.1", 0, backlog=4096
+            lambda: _Provider(conduct, counts, caller), "127.0.0.1", 0, backlog=4096
         )
         ready.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()

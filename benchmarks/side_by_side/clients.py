@@ -10,6 +10,7 @@ import attrs
 import fluxflex
 from fluxflex._aio.transport import AiohttpTransport
 from fluxflex._core.exchange import Call, Intent, Reply, Unanswered
+from fluxflex.webhooks import WebhookReceiver
 from side_by_side.work import KEY, Work, in_lanes
 
 _BEARER = {"authorization": f"Bearer {KEY}"}
@@ -36,6 +37,16 @@ async def fluxflex_map(work: Work) -> None:
 async def fluxflex_default(work: Work) -> None:
     """One `session.map` of a session as it comes, but for the ceiling."""
     await _mapped(work, fluxflex.Session(KEY, base_url=work.url, concurrency=work.at_once))
+
+
+async def fluxflex_callbacks(work: Work) -> None:
+    """One `session.map` of a session as it comes, with callbacks at a server of its own."""
+    receiver = WebhookReceiver("http://127.0.0.1:0/callbacks")
+    async with receiver.serve():
+        session = fluxflex.Session(
+            KEY, base_url=work.url, concurrency=work.at_once, webhooks=receiver
+        )
+        await _mapped(work, session)
 
 
 async def _mapped(work: Work, session: fluxflex.Session) -> None:

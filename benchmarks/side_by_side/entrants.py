@@ -46,6 +46,7 @@ class Entrant:
 
 FLUXFLEX = "fluxflex"
 DEFAULT = "fluxflex, as it comes"
+CALLBACKS = "fluxflex, callbacks"
 GENERATE = "fluxflex, generate"
 TRANSPORT = "fluxflex's transport alone"
 PLAIN = "aiohttp loops"
@@ -60,6 +61,7 @@ ENTRANTS = {
     for entrant in (
         Entrant(FLUXFLEX, "clients:fluxflex_map"),
         Entrant(DEFAULT, "clients:fluxflex_default"),
+        Entrant(CALLBACKS, "clients:fluxflex_callbacks"),
         Entrant(GENERATE, "clients:fluxflex_generate"),
         Entrant(TRANSPORT, "clients:bare_transport"),
         Entrant(PLAIN, "clients:aiohttp_loops"),

@@ -33,6 +33,7 @@ _LONGEST = 900
 # Who takes part in every measure but `cost` and the imports; the quick ones in any crowd.
 _QUICK = (entrants.DEFAULT, entrants.PLAIN)
 _AT_LARGE = (*_QUICK, entrants.HTTPX, entrants.FAL, entrants.REPLICATE, entrants.OPENAI)
+_ALL_BUT_DEFAULT = tuple(name for name in ENTRANTS if name != entrants.DEFAULT)
 
 # A row is a JSON object; what a child prints is foreign until it is in one.
 Row = dict[str, Any]
@@ -145,9 +146,13 @@ def errors_of(found: Iterable[Row]) -> str:
     return ", ".join(f"{count} {name}" for name, count in errors.most_common())
 
 
-def cost(plan: Plan) -> list[Row]:
-    """Measure a task that is done at the first look: CPU, time and requests, 64 at once."""
-    names = present([name for name in ENTRANTS if name != entrants.DEFAULT])
+def cost(plan: Plan, clients: Iterable[str] = _ALL_BUT_DEFAULT) -> list[Row]:
+    """Measure a task that is done at the first look: CPU, time and requests, 64 at once.
+
+    `clients` has at least fluxflex, its transport alone and the plain loops: others are measured
+    by them.
+    """
+    names = present(clients)
 
     def one(name: str) -> Row:
         return run(
@@ -177,6 +182,7 @@ def cost(plan: Plan) -> list[Row]:
                 "ratio": ratio.median,
                 "ratio_low": ratio.low,
                 "ratio_high": ratio.high,
+                "plain_to_this": ratios(cpu[entrants.PLAIN], cpu[name]).median,
                 "cpu_us": Spread.of(cpu[name]).median * 1e6,
                 "time_us": Spread.of([row["seconds"] for row in figures]).median * 1e6,
                 "requests": requests,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
-from side_by_side.entrants import DEFAULT, FAL, FLUXFLEX, PLAIN, REPLICATE
+from side_by_side.entrants import CALLBACKS, DEFAULT, FAL, FLUXFLEX, PLAIN, REPLICATE
 from side_by_side.figures import Target
 from side_by_side.measures import FAULTS, Row
 
@@ -141,6 +141,12 @@ def targets(measured: Mapping[str, Sequence[Row]]) -> list[Target]:
     fal = _of(burst, FAL, "ratio")
     return [
         Target("CPU of aiohttp loops, x fluxflex", _of(cost, PLAIN, "ratio"), 1.1, least=True),
+        Target(
+            "CPU of aiohttp loops, x fluxflex with callbacks",
+            _of(cost, CALLBACKS, "plain_to_this"),
+            1.3,
+            least=True,
+        ),
         Target("CPU of replicate, x fluxflex", _of(cost, REPLICATE, "ratio"), 15, least=True),
         Target("CPU of fal-client, x fluxflex", _of(cost, FAL, "ratio"), 20, least=True),
         Target("µs of our own per request", _of(cost, FLUXFLEX, "over_transport_us"), 15),
