@@ -29,6 +29,9 @@ import attrs
 _END = b"\r\n\r\n"
 _NEVER = b"never"
 _CALLBACK = b'"callback_url":"'
+# Seconds after which a callback comes, once its task is due: as a rule not before the reply to the
+# POST is read.
+_UNDER_WAY = 0.01
 # So many connections bring the callbacks; who has more to say waits for an answer.
 _LINES = 8
 
@@ -299,7 +302,8 @@ class _Provider(asyncio.Protocol):
             self._transport.write(_reply(_post_answer(self._home, path, task)))
             url = body.partition(_CALLBACK)[2].partition(b'"')[0]
             if url and seconds is not None:
-                asyncio.get_running_loop().call_later(seconds, self._caller.call, url, task)
+                loop = asyncio.get_running_loop()
+                loop.call_later(seconds + _UNDER_WAY, self._caller.call, url, task)
 
     def _draw(self, task: bytes, seconds: float | None) -> None:
         """Answer with the picture itself, once it is due."""
