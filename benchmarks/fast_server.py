@@ -19,12 +19,12 @@ import json
 import multiprocessing
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import cast
 
 import attrs
+from side_by_side.caller import Caller
 
 _END = b"\r\n\r\n"
 _NEVER = b"never"
@@ -32,8 +32,6 @@ _CALLBACK = b'"callback_url":"'
 # Seconds after which a callback comes, once its task is due: as a rule not before the reply to the
 # POST is read.
 _UNDER_WAY = 0.01
-# So many connections bring the callbacks; who has more to say waits for an answer.
-_LINES = 8
 
 
 @attrs.frozen(kw_only=True)
@@ -61,6 +59,10 @@ class Counts:
     def __init__(self) -> None:
         self.posts = self.bought = self.callbacks = 0
         self.gets = array.array("d")
+
+    def called(self) -> None:
+        """Note a callback that was taken."""
+        self.callbacks += 1
 
     def as_json(self) -> bytes:
         """Return them as an object."""
@@ -155,101 +157,16 @@ def _get_answer(home: bytes, path: bytes) -> bytes:
     return _native_get(task, done=done)
 
 
-# -- callbacks -----------------------------------------------------------------------------------
-
-
-class _Caller:
-    """Brings callbacks to their receivers on a few connections, which it keeps."""
-
-    def __init__(self, counts: Counts) -> None:
-        self._counts = counts
-        self._waiting: deque[tuple[bytes, bytes]] = deque()
-        self._idle: list[_Line] = []
-        self._opened = 0
-        self._opening: set[asyncio.Task[object]] = set()
-
-    def call(self, url: bytes, task: bytes) -> None:
-        """Tell that a task is completed; all calls go to the place of the first."""
-        host, _, path = url.removeprefix(b"http://").partition(b"/")
-        body = (
-            b'{"task_id":"%s","status":"completed",'
-            b'"data":{"image_url":"http://127.0.0.1/%s.png"}}' % (task, task)
-        )
-        head = (
-            b"POST /%s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\n"
-            b"content-length: %d\r\n\r\n" % (path, host, len(body))
-        )
-        self._waiting.append((host, head + body))
-        if self._idle:
-            self.free(self._idle.pop())
-        elif self._opened < _LINES:
-            self._opened += 1
-            self._open(host)
-
-    def _open(self, host: bytes) -> None:
-        name, _, port = host.decode().partition(":")
-        loop = asyncio.get_running_loop()
-        opening = loop.create_task(
-            loop.create_connection(lambda: _Line(self), name, int(port or "80"))
-        )
-        self._opening.add(opening)
-        opening.add_done_callback(self._opening.discard)
-
-    def free(self, line: _Line) -> None:
-        """Give a connection its next callback, or let it wait for one."""
-        if self._waiting:
-            line.send(self._waiting.popleft()[1])
-        else:
-            self._idle.append(line)
-
-    def answered(self, line: _Line) -> None:
-        """Note that a callback was taken."""
-        self._counts.callbacks += 1
-        self.free(line)
-
-    def lost(self, line: _Line) -> None:
-        """Have one connection less; the receiver is gone, and others may come."""
-        self._opened -= 1
-        if line in self._idle:
-            self._idle.remove(line)
-
-
-class _Line(asyncio.Protocol):
-    """One connection to a receiver."""
-
-    def __init__(self, caller: _Caller) -> None:
-        self._caller = caller
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin with whatever waits."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._caller.free(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """Be there no more."""
-        self._caller.lost(self)
-
-    def send(self, request: bytes) -> None:
-        """Send one callback."""
-        self._transport.write(request)
-
-    def data_received(self, data: bytes) -> None:
-        """Go on once it is answered; an answer is short, and comes in one piece."""
-        if not data.startswith(b"HTTP/1.1 200 "):
-            raise ValueError(data)
-        self._caller.answered(self)
-
-
 # -- one connection ------------------------------------------------------------------------------
 
 
 class _Provider(asyncio.Protocol):
     """Answers one connection."""
 
-    def __init__(self, conduct: Conduct, counts: Counts, caller: _Caller) -> None:
+    def __init__(self, conduct: Conduct, counts: Counts, callers: dict[bytes, Caller]) -> None:
         self._conduct = conduct
         self._counts = counts
-        self._caller = caller
+        self._callers = callers
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -302,8 +219,15 @@ class _Provider(asyncio.Protocol):
             self._transport.write(_reply(_post_answer(self._home, path, task)))
             url = body.partition(_CALLBACK)[2].partition(b'"')[0]
             if url and seconds is not None:
-                loop = asyncio.get_running_loop()
-                loop.call_later(seconds + _UNDER_WAY, self._caller.call, url, task)
+                self._call_later(seconds, url, task)
+
+    def _call_later(self, seconds: float, url: bytes, task: bytes) -> None:
+        """Tell a receiver of a task once it is due."""
+        host, _, path = url.removeprefix(b"http://").partition(b"/")
+        caller = self._callers.get(host)
+        if caller is None:
+            caller = self._callers[host] = Caller(host, self._counts.called)
+        asyncio.get_running_loop().call_later(seconds + _UNDER_WAY, caller.call, path, task)
 
     def _draw(self, task: bytes, seconds: float | None) -> None:
         """Answer with the picture itself, once it is due."""
@@ -326,9 +250,9 @@ class _Provider(asyncio.Protocol):
 def _serve(ready: Connection, conduct: Conduct) -> None:
     async def run() -> None:
         counts = Counts()
-        caller = _Caller(counts)
+        callers: dict[bytes, Caller] = {}
         server = await asyncio.get_running_loop().create_server(
-            lambda: _Provider(conduct, counts, caller), "127.0.0.1", 0, backlog=4096
+            lambda: _Provider(conduct, counts, callers), "127.0.0.1", 0, backlog=4096
         )
         ready.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
