@@ -7,11 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from side_by_side.entrants import DEFAULT, FLUXFLEX, GENERATE, TRANSPORT
+from side_by_side.entrants import CALLBACKS, DEFAULT, FLUXFLEX, GENERATE, TRANSPORT
 from side_by_side.measures import Row
 
 _OURS, _THEIRS = "#0b6e4f", "#9aa5b1"
-_MINE = {FLUXFLEX, DEFAULT, GENERATE, TRANSPORT, "import fluxflex", "from fluxflex import Session"}
+_MINE = {
+    CALLBACKS,
+    FLUXFLEX,
+    DEFAULT,
+    GENERATE,
+    TRANSPORT,
+    "import fluxflex",
+    "from fluxflex import Session",
+}
 # Further apart than this, the short bars would be too short to see.
 _FAR = 30
 # Of each measure: what the bars say, the figure, and how it is written beside its bar.
