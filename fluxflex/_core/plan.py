@@ -65,9 +65,16 @@ class Entry:
 
 
 _LEAST_JITTER, _JITTER = 0.85, 0.3
-# How quickly it is learnt how many tasks come by callback, and how far polling then relaxes.
+# How quickly it is learnt how many tasks come by callback.
 _SHARE_GAIN = 1 / 16
-_MOST_RELAXED = 5.0
+# How far polling relaxes while some callbacks are missing. The slowest hundredth of all tasks are
+# then those whose callback is lost, and their wait is the gap, however few they are; so it stays
+# at that down to a share of one in 20, and only below goes on, up to the most.
+_RELAXED, _MOST_RELAXED = 2.0, 5.0
+_HARDLY_ANY = 0.1
+# Where in a life it relaxes: beyond that before half of the usual age, in which few end, and then
+# ever more with age, where the hazard is highest and gaps are short without need.
+_YOUNG, _YOUNG_RELAXED, _AGED = 0.5, 1.5, 0.25
 # The clock of the frontier is used where its errors are so much smaller.
 _BETTER = 0.8
 _ERROR_GAIN = 0.1
@@ -152,7 +159,7 @@ class Learning:
         jitter = _LEAST_JITTER + _JITTER * self._random()
         step = jitter * math.sqrt(2 * self._policy.cost(len(self.order)) / scale)
         if entry.webhook:
-            step *= min(_MOST_RELAXED, 1 / math.sqrt(self._polled))
+            step *= _relaxed(self._polled, age / scale)
         return start + age + clipped(schedule.next_age(age, scale, step) - age)
 
     def spare(self) -> Entry | None:
@@ -236,6 +243,22 @@ class Learning:
             entry.entered = now
             entry.in_line = self._lines.expected(entry.kind) if entry.kind else 0.0
         return entries
+
+
+def _relaxed(polled: float, age: float) -> float:
+    """Return by how much the step of a task with a callback is longer.
+
+    Some of what looks tell a callback would have told a moment later, the more so the more looks
+    there are: so polling relaxes by more than the root of the share.
+
+    Args:
+        polled: the share of such tasks whose end a look has told, more than 0.
+        age: of the task, in units of the usual one.
+    """
+    relaxed = min(1 / polled, max(_RELAXED, min(_MOST_RELAXED, _HARDLY_ANY / polled)))
+    if age < _YOUNG:
+        return relaxed * min(_YOUNG_RELAXED, relaxed)
+    return relaxed * math.pow(age, _AGED)
 
 
 def _missed(expected: float, alive: float, end: float) -> float:

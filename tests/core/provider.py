@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections.abc import Sequence
 from random import Random
@@ -11,9 +12,10 @@ import attrs
 
 from fluxflex._core.durations import Kind
 from fluxflex._core.schedule import PollPolicy
-from fluxflex._core.scheduler import Scheduler
+from fluxflex._core.scheduler import PollScheduler, Scheduler
 
 KIND: Kind = ("1K", 0, 0)
+_ACCEPTED, _CALLBACK, _REPLY = range(3)
 
 
 def chance(seed: int) -> Random:
@@ -61,40 +63,61 @@ class Seen:
 
 
 def run(
-    policy: PollPolicy, jobs: Sequence[Job], *, rate: float | None = 100, seed: int = 1
+    policy: PollPolicy,
+    jobs: Sequence[Job],
+    *,
+    rate: float | None = 100,
+    seed: int = 1,
+    round_trip: float = 0.0,
 ) -> Seen:
-    """Follow all jobs to their ends; a reply comes at once."""
+    """Follow all jobs to their ends; a reply comes a round trip after its look began."""
     scheduler = Scheduler(policy, rate, chance(seed))
     seen = Seen([math.inf] * len(jobs), [], jobs)
-    events = [(job.accepted, 0, key) for key, job in enumerate(jobs)]
+    events = [(job.accepted, _ACCEPTED, key) for key, job in enumerate(jobs)]
     for key, job in enumerate(jobs):
         if job.callback is not None:
-            events.append((job.ends + job.callback, 1, key))
+            events.append((job.ends + job.callback, _CALLBACK, key))
     heapq.heapify(events)
     left = len(jobs)
     while left:
         due = scheduler.next_due()
-        if events and events[0][0] <= due:
-            now, what, key = heapq.heappop(events)
-            if not what:
-                with_callback = jobs[key].callback is not None
-                scheduler.add(key, jobs[key].kind, now, math.inf, webhook=with_callback)
-                continue
-            sent = None
-        else:
-            now = sent = due
-            taken = scheduler.take(now)
+        if not events or events[0][0] > due:
+            taken = scheduler.take(due)
             assert taken is not None, "`next_due` promised a task"
-            key = taken
-            seen.looks.append(now)
-            if jobs[key].ends > now:
-                scheduler.pending(key, now, now)
-                continue
-        if seen.known[key] == math.inf:
+            seen.looks.append(due)
+            heapq.heappush(events, (due + round_trip, _REPLY, taken))
+            continue
+        now, what, key = heapq.heappop(events)
+        sent = now - round_trip if what == _REPLY else None
+        if what == _ACCEPTED:
+            with_callback = jobs[key].callback is not None
+            scheduler.add(key, jobs[key].kind, now, math.inf, webhook=with_callback)
+        elif sent is not None and jobs[key].ends > sent:
+            scheduler.pending(key, now, sent)
+        elif seen.known[key] == math.inf:
             scheduler.done(key, now, sent)
             seen.known[key] = now
             left -= 1
     return seen
+
+
+def last_look(
+    scheduler: PollScheduler,
+    kind: Kind | None,
+    deadline: float,
+    replies: Sequence[tuple[float, bool]],
+) -> float:
+    """Follow a task that never ends until its time is up; return when that look began.
+
+    Each reply is how long it takes and whether it is usable; the last one is given for ever.
+    """
+    scheduler.add(1, kind, 0.0, deadline)
+    for slow, usable in itertools.chain(replies, itertools.repeat(replies[-1])):
+        began = scheduler.next_due()
+        assert scheduler.take(began) == 1
+        if scheduler.pending(1, began + slow, began if usable else None):
+            break
+    return began
 
 
 def steady(count: int, spread: float, *, seed: int, median: float = 18.0) -> list[Job]:

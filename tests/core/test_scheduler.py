@@ -15,7 +15,7 @@ from fluxflex._core.gate import RateGate
 from fluxflex._core.lifecycle import Key
 from fluxflex._core.schedule import FixedPolling
 from fluxflex._core.scheduler import PollScheduler, Scheduler
-from tests.core.provider import chance
+from tests.core.provider import chance, last_look
 
 FOREVER = math.inf
 KIND = ("1K", 0, 0)
@@ -225,15 +225,7 @@ def test_no_task_times_out_without_a_look_after_its_deadline(
 ) -> None:
     """Time is up only by a look that began at the deadline or later, however slow replies are."""
     scheduler = Scheduler(FixedPolling(gap), None, chance(1))
-    scheduler.add(1, KIND, 0.0, patience)
-    began, up, turn = 0.0, False, 0
-    while not up:
-        began = scheduler.next_due()
-        assert scheduler.take(began) == 1
-        slow, usable = replies[min(turn, len(replies) - 1)]
-        up = scheduler.pending(1, began + slow, began if usable else None)
-        turn += 1
-    assert began >= patience
+    assert last_look(scheduler, KIND, patience, replies) >= patience
 
 
 def test_the_look_at_the_deadline_is_not_late() -> None:
