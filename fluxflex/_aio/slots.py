@@ -55,6 +55,7 @@ class Slots:
         self._fresh: _Queue = OrderedDict()
         self._cleared: set[Key] = set()
         self._paused = -math.inf
+        self._least = math.inf  # seconds for a submit: who waits has no fewer
         self._closed: Callable[[], Exception] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._call_at = loop.call_at
@@ -112,6 +113,8 @@ class Slots:
             raise self._closed()
         turn = asyncio.get_running_loop().create_future()
         queue[turn] = within
+        self._least = min(self._least, within)
+        self._too_long(self._clock())
         self._let_in()
         try:
             await turn
@@ -153,6 +156,7 @@ class Slots:
         if until is not None and until > now:
             self.pauses += self._paused <= now
             self._paused = max(self._paused, until)
+            self._too_long(now)
         return until
 
     def release(self) -> None:
@@ -165,7 +169,7 @@ class Slots:
         self._closed = error
         for queue in (self._again, self._fresh):
             while queue:
-                self._send_off(queue, error)
+                self._send_off(queue.popitem(last=False)[0], error())
         if self._timer is not None:
             self._timer.cancel()
 
@@ -182,9 +186,6 @@ class Slots:
         if not (self._fresh or self._again):
             return
         now = self._clock()
-        # A pause that is longer than a submit may take is told at once, not waited for.
-        while self._fresh and self._paused - now >= next(iter(self._fresh.values())):
-            self._send_off(self._fresh, lambda: refusals.paused(self._paused - now))
         while queue := self._again or self._fresh:
             fresh = queue is self._fresh
             when = self._when(now, fresh=fresh)
@@ -197,10 +198,20 @@ class Slots:
                 self.sending += 1
                 turn.set_result(None)
 
-    def _send_off(self, queue: _Queue, error: Callable[[], Exception]) -> None:
-        turn, _ = queue.popitem(last=False)
+    def _too_long(self, now: float) -> None:
+        """Tell at once who has less time for a submit than the pause takes, wherever they stand."""
+        pause = self._paused - now
+        if pause < self._least:
+            return
+        for turn, within in tuple(self._fresh.items()):
+            if pause >= within:
+                del self._fresh[turn]
+                self._send_off(turn, refusals.paused(pause))
+        self._least = min(self._fresh.values(), default=math.inf)
+
+    def _send_off(self, turn: asyncio.Future[None], error: Exception) -> None:
         if not turn.done():
-            turn.set_exception(error())
+            turn.set_exception(error)
 
     def _wake_at(self, when: float) -> None:
         if math.isinf(when) or (self._timer is not None and self._timer.when() == when):

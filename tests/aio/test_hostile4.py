@@ -136,7 +136,6 @@ async def test_a_stale_cancellation_does_not_hide_that_the_session_closed() -> N
     assert isinstance(calling.exception(), SessionClosedError)
 
 
-@pytest.mark.xfail(strict=True, reason="only the head of the queue is told of a long pause")
 async def test_a_pause_is_too_long_behind_one_who_can_wait_for_it() -> None:
     """A submit that has less time than the pause takes is told at once, wherever it stands."""
     fake = FakeTransport().script("submit", refused(429, retry_after="100"))

@@ -8,6 +8,7 @@ import pytest
 
 from fluxflex._aio.slots import Slots
 from fluxflex._core.limits import FixedConcurrency
+from fluxflex.errors import RateLimitError
 from tests.aio.fakes import Draws, settle
 
 
@@ -54,6 +55,27 @@ async def test_nobody_overtakes_who_was_handed_a_slot() -> None:
     assert (waiting.done(), late.done(), slots.taken) == (True, False, 1)
     slots.release()
     await late
+
+
+async def test_a_pause_is_told_to_all_who_have_less_time() -> None:
+    """Those who wait when it begins, wherever they stand, and those who come during it."""
+    slots = fixed(1)
+    await slots.acquire()
+    before = asyncio.create_task(slots.acquire(5))
+    await settle()
+    slots.release()
+    await before  # nobody waits any more who has as little time
+    patient, hasty = (asyncio.create_task(slots.acquire(within)) for within in (600, 5))
+    await settle()
+    slots.turned_away(asyncio.get_running_loop().time(), 100)
+    await settle()
+    assert isinstance(hasty.exception(), RateLimitError)
+    with pytest.raises(RateLimitError, match="a pause of 100 s"):
+        await slots.acquire(5)
+    assert not patient.done()
+    patient.cancel()
+    with pytest.raises(RateLimitError):
+        await slots.acquire(5)
 
 
 async def test_cancelled_in_the_queue_takes_nothing() -> None:
