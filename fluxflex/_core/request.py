@@ -254,13 +254,16 @@ def as_request(
     Raises:
         InvalidRequestError: with every fault at once.
     """
+    plain = not overrides and not defaults
     if isinstance(given, GenerateRequest):
-        if not overrides and not defaults:
+        if plain:
             return given
         values = attrs.asdict(given, recurse=False) if not defaults else given.to_dict()
     elif isinstance(given, Mapping):
         values = dict(given)
     elif isinstance(given, str):
+        if plain:
+            return GenerateRequest(given)
         values = {"prompt": given}
     else:
         fault = f"must be a prompt, a mapping or a GenerateRequest, not {type(given).__name__}"
