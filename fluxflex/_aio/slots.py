@@ -58,6 +58,7 @@ class Slots:
         self._least = math.inf  # seconds for a submit: who waits has no fewer
         self._closed: Callable[[], Exception] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = math.inf
         self._call_at = loop.call_at
         self._clock = loop.time
         # The loop runs a timer up to one tick of its clock early.
@@ -214,12 +215,13 @@ class Slots:
             turn.set_exception(error)
 
     def _wake_at(self, when: float) -> None:
-        if math.isinf(when) or (self._timer is not None and self._timer.when() == when):
+        if math.isinf(when) or when == self._wakes_at:
             return
         if self._timer is not None:
             self._timer.cancel()
+        self._wakes_at = when  # a timer of uvloop's need not know it
         self._timer = self._call_at(when, self._wake)
 
     def _wake(self) -> None:
-        self._timer = None
+        self._timer, self._wakes_at = None, math.inf
         self._let_in()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -10,6 +11,9 @@ from fluxflex._aio.slots import Slots
 from fluxflex._core.limits import FixedConcurrency
 from fluxflex.errors import RateLimitError
 from tests.aio.fakes import Draws, settle
+
+
+pytestmark = pytest.mark.looptime(start=0)
 
 
 class LeavingError(Exception):
@@ -76,6 +80,28 @@ async def test_a_pause_is_told_to_all_who_have_less_time() -> None:
     patient.cancel()
     with pytest.raises(RateLimitError):
         await slots.acquire(5)
+
+
+async def test_a_timer_need_not_know_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain handle comes from uvloop where the time has nearly come."""
+    loop = asyncio.get_running_loop()
+    call_at, given = loop.call_at, []
+
+    def plain(when: float, call: Callable[[], None]) -> asyncio.Handle:
+        call_at(when, call)
+        given.append(asyncio.Handle(call, (), loop))
+        return given[-1]
+
+    monkeypatch.setattr(loop, "call_at", plain)
+    slots = fixed(4)
+    await slots.acquire()
+    slots.turned_away(loop.time(), 3)
+    waiting = [asyncio.create_task(slots.acquire()) for _ in range(3)]
+    await settle()
+    assert len(given) == 1  # all three wait for one time
+    monkeypatch.undo()
+    await asyncio.gather(*waiting)
+    assert slots.taken == 4
 
 
 async def test_cancelled_in_the_queue_takes_nothing() -> None:
