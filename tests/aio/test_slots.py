@@ -12,7 +12,6 @@ from fluxflex._core.limits import FixedConcurrency
 from fluxflex.errors import RateLimitError
 from tests.aio.fakes import Draws, settle
 
-
 pytestmark = pytest.mark.looptime(start=0)
 
 
