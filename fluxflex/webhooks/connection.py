@@ -12,7 +12,7 @@ import http
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, cast
 
 from fluxflex.webhooks.heads import START, Nonsense, Usual, headers_of, length_of
 from fluxflex.webhooks.tokens import Ticket
@@ -127,12 +127,12 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or close it where there are too many."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream
-        self._transport = transport
-        if hasattr(transport, "max_size"):  # asyncio's own, without TLS
-            transport.max_size = _READ_SIZE
+        # A stream, whatever its class: those of uvloop are not asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        if hasattr(self._transport, "max_size"):  # asyncio's own, without TLS
+            self._transport.max_size = _READ_SIZE
         if not self._server.admit(self):
-            transport.abort()
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Forget the connection."""
