@@ -20,6 +20,9 @@ from fluxflex._core.lifecycle import LAST_WORDS, Attached, Change, Key, TaskStat
 from fluxflex._core.limits import ConcurrencyPolicy
 
 _RUNNING = TaskState.RUNNING
+# Seconds after which the limiter counts on no answer to a POST: one that hangs must not hold back
+# all others until its time is up.
+_HANGS = 10.0
 
 # Who waits, and how many seconds their submit may take.
 _Queue = OrderedDict[asyncio.Future[None], float]
@@ -53,7 +56,8 @@ class Slots:
         self._limiter = ForgivingLimiter(policy, rng)
         self._again: _Queue = OrderedDict()
         self._fresh: _Queue = OrderedDict()
-        self._cleared: set[Key] = set()
+        self._cleared: dict[Key, float] = {}  # since when, the longest first
+        self._hanging: set[Key] = set()
         self._paused = -math.inf
         self._least = math.inf  # seconds for a submit: who waits has no fewer
         self._closed: Callable[[], Exception] | None = None
@@ -93,7 +97,7 @@ class Slots:
 
     def clear(self, key: Key) -> None:
         """Enter whose is the leave to send that was taken; `answered` gives it back."""
-        self._cleared.add(key)
+        self._cleared[key] = self._clock()
 
     async def again(self, key: Key) -> None:
         """Wait for leave to send once more, with the slot that is held."""
@@ -133,8 +137,8 @@ class Slots:
 
     def answered(self, key: Key) -> None:
         """Give back the leave to send, where there is one: answered, or not to be sent."""
-        if key in self._cleared:
-            self._cleared.remove(key)
+        if self._cleared.pop(key, None) is not None:
+            self._hanging.discard(key)
             self.sending -= 1
             self._let_in()
 
@@ -180,7 +184,20 @@ class Slots:
         """Return when a POST may start; infinity for after the next event."""
         if self.sending >= self._posts or (fresh and self.taken >= self.ceiling):
             return math.inf
-        return self._limiter.ready(now, self.running, self.sending)
+        when = self._limiter.ready(now, self.running, self.sending - len(self._hanging))
+        return when if when <= now else min(when, self._without_hanging(now))
+
+    def _without_hanging(self, now: float) -> float:
+        """Return when to ask again, since one in the air is then taken to hang; now if it helps."""
+        for key, since in self._cleared.items():
+            if key not in self._hanging:
+                if now < since + _HANGS:
+                    return since + _HANGS
+                self._hanging.add(key)
+                when = self._limiter.ready(now, self.running, self.sending - len(self._hanging))
+                if when <= now:
+                    return when
+        return math.inf
 
     def _let_in(self) -> None:
         """Let in who may send now; set the timer for the next."""
@@ -215,7 +232,7 @@ class Slots:
             turn.set_exception(error)
 
     def _wake_at(self, when: float) -> None:
-        if math.isinf(when) or when == self._wakes_at:
+        if when >= self._wakes_at:
             return
         if self._timer is not None:
             self._timer.cancel()

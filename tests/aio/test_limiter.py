@@ -311,6 +311,38 @@ async def test_who_was_turned_away_goes_first() -> None:
     assert (slots.taken, slots.sending) == (2, 1)
 
 
+async def test_a_post_that_hangs_does_not_hold_back_all() -> None:
+    """After a refusal one at a time goes out, and not for long behind one without an answer."""
+    fake = FakeTransport(seconds=1)
+    fake.script("submit", refused(429, retry_after="1"), Late(accepted("t8"), 55))
+    fake.script("submit", accepted("t9"))
+    async with FakeSession(fake, poll=FixedPolling(0.5), concurrency=8) as session:
+        generating = [asyncio.create_task(session.generate(prompt)) for prompt in "abc"]
+        await asyncio.gather(generating[0], generating[2])
+        assert now() < 12
+        assert fake.times("submit") == pytest.approx([0, 0, 0, 10], abs=1e-3)
+        await generating[1]
+
+
+async def test_several_that_hang() -> None:
+    """Each lets one more go after its time, and none is counted twice when it is answered."""
+    slots = Slots(AdaptiveConcurrency(64), posts=64, rng=Draws())
+    slots.turned_away(now(), None)  # which closes the gate to one
+    await asyncio.sleep(30)
+    went = []
+    for key in range(3):
+        await slots.acquire()
+        slots.clear(key)
+        went.append(now())
+    assert went == [30, 40, 50]
+    for key in (0, 0, 1):
+        slots.answered(key)
+    assert (slots.taken, slots.sending) == (3, 1)
+    going = asyncio.create_task(slots.acquire())
+    await going
+    assert now() == 60  # the third is as any: it holds back for its ten seconds
+
+
 async def test_cancelled_in_the_moment_of_being_let_through_again() -> None:
     """The leave goes to the next; the slot stays with who holds it."""
     slots = Slots(FixedConcurrency(3), posts=1, rng=Draws())
