@@ -134,7 +134,8 @@ class AiohttpTransport:
         connector: aiohttp.BaseConnector | None = None,
     ) -> None:
         self._origin = URL(base_url).origin() if base_url else None
-        self._root, self._home = str(self._origin), f"{base_url}/"
+        # An origin may be written in many ways, such as with the port that goes without saying.
+        self._root, self._home = urlsplit(base_url or "").path, f"{base_url}/"
         self._key = key or ""
         self._scrubber = Scrubber(key)
         self._ways: dict[tuple[URL | None, bool], Way] = {}
@@ -171,7 +172,8 @@ class AiohttpTransport:
         origin, text = self._origin, call.url
         if origin is not None and call.keyed and text.startswith(self._home) and "?" not in text:
             # A path on a known address takes half the time of reading the whole.
-            return origin.with_path(text[len(self._root) :], encoded=True), origin
+            path = f"{self._root}/{text[len(self._home) :]}"
+            return origin.with_path(path, encoded=True), origin
         # Ours are quoted when they are made; a picture's comes as the provider wrote it.
         url = URL(text, encoded=True) if call.keyed else _address(text)
         return url, url.origin()

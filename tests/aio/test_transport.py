@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -355,6 +356,27 @@ async def test_a_call_without_the_key_takes_none_along() -> None:
     async with serve(saying(bytes_of())) as server:
         await exchange(get(server.url, keyed=False))
     assert not server.saw(KEY)
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "https://api.test:443",
+        "http://api.test:80/some/path",
+        "http://api.test:08080",
+        "https://API.test/x",
+        "https://b\u00fccher.test",
+        "http://[0:0:0:0:0:0:0:1]:8080/x",
+        "http://api.test:/x",
+    ],
+)
+async def test_an_address_may_be_written_in_many_ways(base_url: str) -> None:
+    """A port that goes without saying, or an odd name, changes neither the path nor whose it is."""
+    transport = AiohttpTransport(base_url=base_url, key=KEY)
+    url, at = transport._place(get(f"{base_url}/status/a%2F.."))
+    await transport.aclose()
+    assert url.raw_path == urlsplit(base_url).path + "/status/a%2F.."
+    assert url.origin() == at == URL(base_url).origin()
 
 
 async def test_the_key_goes_to_the_apis_port_only() -> None:
