@@ -72,8 +72,9 @@ class ForgivingLimiter:
     ) -> float | None:
         """Return the end of the pause that a refusal makes."""
         try:
-            until = self._limiter.refused(now, running, sent, retry_after)
-            if until is None or float(until) < math.inf:
+            answer = self._limiter.refused(now, running, sent, retry_after)
+            until = None if answer is None else float(answer)
+            if until is None or until < math.inf:
                 return until
         except Exception:
             log.exception(_FALLING_BACK, "raised")

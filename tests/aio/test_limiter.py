@@ -470,6 +470,17 @@ async def test_a_faulty_policy_loses_no_task(
     ]
 
 
+@pytest.mark.parametrize("until", [Decimal(3), "3"])
+async def test_a_policy_may_answer_with_any_number(until: Any) -> None:
+    """What can be read as a number of seconds is one, for a pause as for a start."""
+    mine = policy(ready=lambda *_: until, refused=lambda *_: until)
+    fake = FakeTransport(seconds=3).script("submit", refused(429))
+    async with FakeSession(fake, concurrency=mine) as session:
+        await session.generate("a")
+        assert session.statistics().pauses == 0
+    assert fake.times("submit") == [3.0, 3.0]
+
+
 async def test_the_ceiling_never_depends_on_the_policy() -> None:
     """A limiter that always says yes gets no more than its policy's ceiling."""
     fake = FakeTransport(seconds=100)
