@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import math
 import time
@@ -98,6 +99,8 @@ class Poller:
         self._wakes_at = math.inf
         loop = asyncio.get_running_loop()
         self._clock, self._call_at = loop.time, loop.call_at
+        # Whoever's step begins a look: it is about other tasks than that caller's.
+        self._context = contextvars.copy_context()
         # The loop runs a timer up to one tick of its clock early; without this we would spin then.
         self._tick = time.get_clock_info("monotonic").resolution
         self.polls = 0
@@ -146,7 +149,7 @@ class Poller:
     def _hurry(self) -> None:
         """Begin earlier where a task is due before the one that the timer waits for."""
         if self._scheduler.next_due() < self._wakes_at:
-            self._begin()
+            self._context.copy().run(self._begin)
 
     def _begin(self) -> None:
         """Begin the looks that are due, and set the timer for the next: the only one of all tasks.

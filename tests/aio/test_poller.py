@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 import logging
 import math
@@ -444,6 +445,21 @@ async def test_a_pause_of_a_day_keeps_no_task_past_its_deadline() -> None:
         with pytest.raises(TaskTimeoutError):
             await session.generate("a")
         assert now() == 301, "five minutes are the longest pause"
+
+
+async def test_looks_belong_to_no_submit() -> None:
+    """What one caller's context holds is not to be seen, or kept, by the looks at all tasks."""
+    caller: contextvars.ContextVar[str] = contextvars.ContextVar("caller", default="the session")
+    seen: set[str] = set()
+    fake = FakeTransport(seconds=3).rule("status", lambda _: seen.add(caller.get()))
+    async with FakeSession(fake, poll=EVERY) as session:
+
+        async def generate(name: str) -> None:
+            caller.set(name)
+            await session.generate(name)
+
+        await asyncio.gather(*(generate(name) for name in "abc"))
+    assert seen == {"the session"}
 
 
 async def test_a_timer_that_fires_a_tick_early_is_no_reason_to_spin() -> None:
