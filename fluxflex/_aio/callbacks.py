@@ -251,7 +251,7 @@ class Callbacks:
         known = tasks.remembered.get(task_id) if owner is None else None  # by a journal
         key = owner if known is None else known[0]
         if key is not None:
-            if mine not in {None, key}:
+            if mine != key and (mine is not None or key in self._expected):
                 return None  # the token is another task's
             if known is not None:
                 tasks.from_journal(task_id, None, self._timeouts)

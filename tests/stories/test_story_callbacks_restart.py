@@ -115,6 +115,25 @@ async def test_a_token_opens_its_own_task_alone(tmp_path: Path) -> None:
     await second.session.aclose(drain=0)
 
 
+@pytest.mark.parametrize("kept", [False, True])
+async def test_a_token_of_elsewhere_ends_no_task_of_this_session(
+    tmp_path: Path, *, kept: bool
+) -> None:
+    """What a session sent itself is told by a token of its own, whatever secret is shared."""
+    other = await opened(Stage(journal=tmp_path / "other.db" if kept else None))
+    await other.session.submit("a")
+    await other.session.aclose(drain=0)
+
+    stage = await opened(Stage(journal=tmp_path / "journal.db" if kept else None))
+    handle = await stage.session.submit("b")
+    raw = json.dumps(done(str(handle.task_id), "forged")).encode()
+    assert await stage.receiver.receive("POST", other.path(), JSON, raw) == 200
+    await settle()
+    assert handle.state is TaskState.RUNNING
+    assert stage.counts() == {"received": 1, "unknown": 1}
+    await stage.session.aclose(drain=0)
+
+
 async def test_a_folder_of_journals_is_as_good_as_a_file(tmp_path: Path) -> None:
     """What earlier processes left there is known by its tokens, however often it was taken over."""
     folder = tmp_path / "journals"
