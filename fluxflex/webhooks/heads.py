@@ -49,7 +49,7 @@ def headers_of(lines: list[bytes]) -> dict[str, str]:
         name = found[1].decode("ascii").lower()
         if name in headers and name in {"content-length", "transfer-encoding", "host"}:
             raise Nonsense(400)
-        headers.setdefault(name, found[2].decode("latin-1").rstrip())
+        headers.setdefault(name, found[2].rstrip(b" \t").decode("latin-1"))
     return headers
 
 
