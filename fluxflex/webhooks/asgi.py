@@ -56,7 +56,10 @@ async def _handled(receiver: WebhookReceiver, scope: Message, receive: Receive) 
 
 
 def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    return {name.decode("latin-1").lower(): text.decode("latin-1") for name, text in raw}
+    headers: dict[str, str] = {}
+    for name, text in raw:
+        headers.setdefault(name.decode("latin-1").lower(), text.decode("latin-1"))
+    return headers
 
 
 async def _answer(send: Send, status: int) -> None:

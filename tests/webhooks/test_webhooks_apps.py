@@ -155,6 +155,21 @@ async def test_each_front_gives_the_same_answers(front: str) -> None:
     assert [body for _, body in box.taken] == [BODY]
 
 
+@pytest.mark.parametrize("front", FRONTS)
+async def test_of_a_header_that_comes_twice_the_first_counts(front: str) -> None:
+    """Whichever server took it in: a check must not depend on that."""
+    receiver = WebhookReceiver(URL, secret=SECRET, verify=lambda found, _: found["x-sign"] == "a")
+    joined(receiver)
+    told = []
+    async with served(receiver, front) as base, aiohttp.ClientSession() as session:
+        for signs in ("ab", "ba"):
+            headers = [*JSON.items(), *(("x-sign", sign) for sign in signs)]
+            url = base + path_of(receiver)
+            async with session.post(url, data=BODY, headers=headers) as reply:
+                told.append(reply.status)
+    assert told == [200, 401]
+
+
 async def asked(app: Any, scope: Message, *messages: Message) -> list[Message]:
     """Call an ASGI application and return what it sent."""
     sent: list[Message] = []
