@@ -305,9 +305,8 @@ class Connection(asyncio.Protocol):
         found = self._found
         if not isinstance(found, int):
             found = self._handler.take(found, self._headers, bytes(self._body))
-        keep = self._keep
-        self._say(found, last=not keep)
-        if keep:
+        self._say(found, last=not self._keep)
+        if self._state is not _State.OVER:  # nor is it closed on, for an answer that is not read
             self._begin()
             self.deadline = self._clock() + (REQUEST_SECONDS if self._buffer else IDLE_SECONDS)
 

@@ -148,6 +148,24 @@ async def test_headers_that_are_kept_cannot_be_changed() -> None:
             headers["x"] = "y"  # type: ignore[index]  # that it is refused is the point
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_after_a_connection_is_closed_on_nothing_is_said(*, at_once: bool) -> None:
+    """Of many requests in one piece none is taken once the sender turned out not to read."""
+
+    class Full(Wire):
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            super().write(data)
+            talk.pause_writing()
+
+    receiver, wire = WebhookReceiver(URL, secret=SECRET), Full()
+    box = joined(receiver)
+    talk = Connection(House(), receiver)
+    talk.connection_made(wire)
+    for piece in [raw(PATHS[0])] * 9 if at_once else [raw(PATHS[0]) * 9]:
+        talk.data_received(piece)
+    assert wire.said.count(b"HTTP/1.1 200 OK") == len(box.taken) == 1
+
+
 async def test_small_pieces_are_read() -> None:
     """A callback is short: no large buffer is made for it."""
     wire = Wire()
