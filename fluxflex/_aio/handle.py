@@ -161,9 +161,13 @@ def check_attached(task_id: object, request: object) -> None:
     """Refuse what is no task to attach to.
 
     Raises:
-        InvalidRequestError: the id is no text, or blank, or the request is none.
+        InvalidRequestError: the id is no text, or blank, or cannot be sent, or the request is none.
     """
-    if not isinstance(task_id, str) or not task_id.strip():
+    try:
+        usable = isinstance(task_id, str) and bool(task_id.strip() and task_id.encode())
+    except UnicodeEncodeError:  # half a character: no look at it could be made, ever
+        usable = False
+    if not usable:
         raise InvalidRequestError([Fault("task_id", f"must be an id, not {task_id!r}")])
     if not isinstance(request, GenerateRequest | None):
         kind = type(request).__name__

@@ -176,7 +176,7 @@ class TestVerbs:
                     await session.submit("a", timeout=wrong)  # type: ignore[arg-type]  # the point
         assert session.fake.posts == 0
 
-    @pytest.mark.parametrize("task_id", ["", "  ", None, 5, b"t1"])
+    @pytest.mark.parametrize("task_id", ["", "  ", None, 5, b"t1", "t\ud8001"])
     async def test_an_id_that_is_none(self, task_id: Any) -> None:
         """Attaching needs an id."""
         async with FakeSession() as session:
