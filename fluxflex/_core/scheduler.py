@@ -137,7 +137,8 @@ class Scheduler:
         if not self._find_live() or self._first_due() > now:
             return None
         learning = self._learning
-        entry = None if learning is None else learning.spare()
+        # None in place of an urgent one: nobody would wake for that again.
+        entry = None if learning is None or self._heap[0][2].urgent else learning.spare()
         if entry is None or not entry.slot:
             entry = heapq.heappop(self._heap)[2]
         else:

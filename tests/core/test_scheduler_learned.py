@@ -142,6 +142,18 @@ def test_a_hastened_task_need_not_wait_for_its_turn() -> None:
     assert scheduler.take(12.0) == 99
 
 
+def test_no_sample_is_looked_at_in_place_of_a_hastened_task() -> None:
+    """One that is due at once must not wait for the end of a look at another."""
+    scheduler = scheduler_of()
+    for key in range(100):
+        scheduler.add(key, KIND, 0.0, FOREVER)
+    for key in range(20):  # in order: a narrow frontier
+        scheduler.done(key, 10.0 + key / 10)
+    for key in range(99, 49, -1):
+        scheduler.hasten(key)
+        assert scheduler.take(12.0) == key
+
+
 def test_a_reply_that_is_overtaken_teaches_nothing() -> None:
     """Of two replies the one whose look began earlier brings nothing new."""
     scheduler = scheduler_of()
