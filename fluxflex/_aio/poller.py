@@ -13,7 +13,7 @@ from collections.abc import Callable
 from fluxflex._aio.sender import Got, Sender
 from fluxflex._core import decode, refusals
 from fluxflex._core.durations import Kind, kind_of
-from fluxflex._core.exchange import Answer, Call
+from fluxflex._core.exchange import Answer, Call, Phase, Unanswered
 from fluxflex._core.lifecycle import (
     LAST_WORDS,
     Abandoned,
@@ -196,7 +196,12 @@ class Poller:
             return
         self.polls += 1
         sent = self._clock()
-        got = await self._sender.once(self._call(record.task_id), decode.read_status)
+        got: Got
+        try:
+            got = await self._sender.once(self._call(record.task_id), decode.read_status)
+        except Exception as error:  # a fault of ours must not lose a task that is paid for
+            log.exception("a look at task %s failed; there will be others", record.task_id)
+            got = Unanswered(phase=Phase.NEVER_SENT, reason=type(error).__name__)
         known = self._record(key)
         if known is not None and not known.state.over:
             self._learn(known, got, sent)

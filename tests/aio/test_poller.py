@@ -18,7 +18,7 @@ import pytest
 
 from fluxflex import FixedPolling, TaskState, Timeouts
 from fluxflex._aio.poller import Poller
-from fluxflex._core.exchange import Reply
+from fluxflex._core.exchange import Call, Reply
 from fluxflex._core.lifecycle import Key
 from fluxflex._core.scheduler import Scheduler
 from fluxflex.errors import (
@@ -499,6 +499,23 @@ async def test_a_timer_that_fires_a_tick_early_is_no_reason_to_spin() -> None:
         running.cancel()
         await asyncio.wait([running])
         assert poller.polls == 0
+
+
+async def test_a_look_that_fails_in_itself_loses_no_task(caplog: pytest.LogCaptureFixture) -> None:
+    """A fault of ours is logged, and the task is looked at again."""
+    faults = iter([True, True])
+
+    def rule(_: Call) -> None:
+        if next(faults, False):
+            raise RuntimeError("a fault")
+
+    async with FakeSession(FakeTransport(seconds=1).rule("status", rule), poll=EVERY) as session:
+        handle = await session.submit("a")
+        await handle
+        assert now() == 3
+    assert [record.message for record in caplog.records] == [
+        "a look at task t1 failed; there will be others"
+    ] * 2
 
 
 @pytest.mark.parametrize(("said", "charged"), [(page(502), "unknown"), (None, "yes")])
