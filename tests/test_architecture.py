@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [
     {"_aio.guard", "_aio.ways"},
     {"_aio.deadlines", "_aio.limiter", "_aio.reports", "_aio.tally", "_aio.crew"},
     {"_aio.transport"},
-    {"webhooks.tokens", "webhooks.signatures"},
+    {"webhooks.tokens", "webhooks.signatures", "webhooks.reach"},
     {"webhooks.heads"},
     {"webhooks.connection"},
     {"webhooks.server"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from types import TracebackType
 from typing import Self
@@ -15,6 +16,9 @@ from fluxflex._aio.memory import Memory
 from fluxflex._aio.settings import Settings
 from fluxflex._aio.transport import AiohttpTransport, Transport
 from fluxflex.errors import ConfigurationError, SessionClosedError
+from fluxflex.webhooks.reach import doubt
+
+log = logging.getLogger("fluxflex")
 
 
 class Lifetime:
@@ -69,6 +73,9 @@ class Lifetime:
             raise ConfigurationError("A session is opened once", hint="Make a new `Session`.")
         if self._settings.webhooks is not None:
             self._settings.webhooks.check_loop()
+            doubted = doubt(self._settings.webhooks.public_url, self._settings.base_url)
+            if doubted is not None:
+                log.warning("%s.", doubted)
         self._begun = True
         try:
             if self._settings.journal is None:
