@@ -62,7 +62,7 @@ class WebhookReceiver:
 
     Args:
         public_url: where the provider reaches the receiver, without the token. Port 0 stands for
-            the port that `serve` gets.
+            the port that `serve` gets, each time that it gets one.
         secret: what tokens are made with; random by default. Give the same one again (32 random
             bytes, kept like a password) and callbacks for tasks that an earlier process sent are
             known again after a restart.
@@ -86,13 +86,26 @@ class WebhookReceiver:
         limit: int = LIMIT,
     ) -> None:
         self._url = _checked_url(public_url)
-        self._portless = urlsplit(self._url).port == 0
+        # What a server's port is put into, where it is the server that settles it.
+        self._template = self._url if urlsplit(self._url).port == 0 else None
+        self._portless = self._template is not None
         self._tokens = Tokens(secrets.token_bytes(32) if secret is None else secret)
-        if verify is not None and (not callable(verify) or inspect.iscoroutinefunction(verify)):
-            raise WebhookError("verify must be a plain function of headers and body")
+        if verify is not None and not _is_function(verify):
+            raise WebhookError(
+                "verify must be a plain function of headers and body",
+                hint="Such as `HmacSignature(secret)`: an object, not its class, and no coroutine.",
+            )
         if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-            raise WebhookError(f"limit must be a number of bytes from 1, not {limit!r}")
-        self.confirm = bool(confirm)
+            raise WebhookError(
+                f"limit must be a number of bytes from 1, not {limit!r}",
+                hint=f"{LIMIT} is the default, and far more than a callback needs.",
+            )
+        if not isinstance(confirm, bool):
+            raise WebhookError(
+                f"confirm must be True or False, not {confirm!r}",
+                hint="True asks the status endpoint before a callback is believed.",
+            )
+        self.confirm = confirm
         self.limit = limit
         self._verify = verify
         self._verify_failed = False
@@ -276,15 +289,20 @@ class WebhookReceiver:
         return Server(self, host, port, ssl=ssl, started=self._got_port)
 
     def _got_port(self, port: int) -> None:
-        parts = urlsplit(self._url)
-        if self._portless:
+        if self._template is not None:
             self._portless = False
+            parts = urlsplit(self._template)
             host = parts.netloc.rpartition(":")[0]
             self._url = urlunsplit(parts._replace(netloc=f"{host}:{port}"))
 
 
 def _last_part(path: str) -> str:
     return str(path).partition("?")[0].rpartition("/")[2]
+
+
+def _is_function(verify: object) -> bool:
+    unusable = inspect.isclass(verify) or inspect.iscoroutinefunction(verify)
+    return callable(verify) and not unusable
 
 
 def _is_json(headers: Headers) -> bool:
@@ -296,17 +314,28 @@ def _is_json(headers: Headers) -> bool:
 
 def _checked_url(url: object) -> str:
     text = url.strip() if isinstance(url, str) else ""
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
-        usable = usable and (parts.port is None or parts.port >= 0)
-    except ValueError:
-        usable = False
-    plain = all(char.isprintable() and not char.isspace() for char in text)
-    if not usable or not plain or parts.query or parts.fragment or "@" in parts.netloc:
+    fault = _fault_of(text) if isinstance(url, str) else f"it is {url!r}"
+    if fault is not None:
         raise WebhookError(
-            "The public URL must be an http(s) address without a query or a login",
+            f"The public URL must be an http(s) address without a query or a login: {fault}",
             hint="Give the address at which the provider reaches the receiver, such as "
             "https://example.org/flux-callbacks.",
         )
     return text.rstrip("/")
+
+
+def _fault_of(text: str) -> str | None:
+    """Say what is wrong with a URL, without what may be secret in it."""
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018 - it is read where it is asked for
+    except ValueError:
+        return "its host or its port is none"
+    faults = {
+        "it begins neither with https:// nor with http://": parts.scheme not in {"http", "https"},
+        "it has no host": not parts.hostname,
+        "it has a login": "@" in parts.netloc,
+        "it has a query or a fragment": bool(parts.query or parts.fragment),
+        "it has blanks": any(char.isspace() or not char.isprintable() for char in text),
+    }
+    return next((fault for fault, found in faults.items() if found), None)

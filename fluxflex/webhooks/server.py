@@ -7,6 +7,7 @@ instead of a timer for each.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl as tls
 from collections.abc import Callable
 from types import TracebackType
@@ -17,6 +18,10 @@ from fluxflex.webhooks.connection import Connection, Handler
 
 MOST_CONNECTIONS = 512
 SWEEP_SECONDS = 1.0
+_TAKEN = "Something listens there, perhaps this program's last run: end it, or take another port."
+_UNUSABLE = (
+    "Give `serve` an address of this machine, and a port from 0 (any that is free) to 65535."
+)
 
 
 class Server:
@@ -49,7 +54,10 @@ class Server:
 
     async def __aenter__(self) -> Self:
         if self._server is not None:
-            raise WebhookError("The server serves already")
+            raise WebhookError(
+                "The server serves already",
+                hint="Enter it once; `receiver.serve()` makes another one.",
+            )
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
@@ -57,7 +65,8 @@ class Server:
             )
         except (OSError, OverflowError, TypeError, ValueError) as error:
             raise WebhookError(
-                f"Callbacks cannot be received at {self._host}:{self.port}: {error}"
+                f"Callbacks cannot be received at {self._host}:{self.port}: {error}",
+                hint=_TAKEN if _is_taken(error) else _UNUSABLE,
             ) from error
         self.port = self._server.sockets[0].getsockname()[1]
         self._started(self.port)
@@ -98,3 +107,7 @@ class Server:
         for connection in [each for each in self._connections if each.deadline <= now]:
             connection.late()
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
+
+
+def _is_taken(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EADDRINUSE

@@ -56,7 +56,7 @@ class HmacSignature:
         now: seconds since the epoch.
 
     Raises:
-        WebhookError: the secret is none.
+        WebhookError: the secret or the tolerance is none.
     """
 
     def __init__(
@@ -70,7 +70,15 @@ class HmacSignature:
     ) -> None:
         raw = secret.encode() if isinstance(secret, str) else secret
         if not isinstance(raw, bytes) or not raw.strip():
-            raise WebhookError("The secret of the signature must be text or bytes, and not blank")
+            raise WebhookError(
+                "The secret of the signature must be text or bytes, and not blank",
+                hint="It is the one that the sender signs with; it is not shown here.",
+            )
+        if not isinstance(tolerance, (int, float)) or not tolerance >= 0:
+            raise WebhookError(
+                f"tolerance must be seconds from 0, not {tolerance!r}",
+                hint="300 is the default: five minutes either way.",
+            )
         self._secret = raw
         self._signature = signature.lower()
         self._timestamp = timestamp.lower()

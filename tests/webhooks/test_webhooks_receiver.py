@@ -9,13 +9,14 @@ import random
 import threading
 import tracemalloc
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fluxflex.errors import WebhookError
-from fluxflex.webhooks import WebhookReceiver
+from fluxflex.webhooks import HmacSignature, WebhookReceiver
 from fluxflex.webhooks.receiver import REFUSALS
 from fluxflex.webhooks.tokens import Ticket, looks_like_token
 from tests.webhooks.helpers import (
@@ -177,25 +178,42 @@ async def test_a_coroutine_is_no_signature_check() -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "why"),
     [
-        "",
-        None,
-        "callbacks.test",
-        "ftp://callbacks.test",
-        "https://",
-        "https://a:1:2",
-        "https://me:pw@callbacks.test",
-        "https://callbacks.test/?a=b",
-        "https://callbacks.test/#a",
-        "https://call backs.test/",
-        "https://callbacks.test:99999/",
+        ("", "begins neither"),
+        (None, "it is None"),
+        ("callbacks.test", "begins neither"),
+        ("ftp://callbacks.test", "begins neither"),
+        ("https://", "no host"),
+        ("https://a:1:2", "port"),
+        ("https://me:pw@callbacks.test", "login"),
+        ("https://callbacks.test/?a=b", "query"),
+        ("https://callbacks.test/#a", "fragment"),
+        ("https://call backs.test/", "blanks"),
+        ("https://callbacks.test:99999/", "port"),
     ],
 )
-def test_a_public_url_must_be_one(url: str) -> None:
-    """http(s), with a host, and room for the token at its end."""
-    with pytest.raises(WebhookError, match="public URL"):
+def test_a_public_url_must_be_one(url: str, why: str) -> None:
+    """http(s), with a host, and room for the token at its end; what it lacks is said."""
+    with pytest.raises(WebhookError, match=f"public URL.*: .*{why}") as caught:
         WebhookReceiver(url)
+    assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [
+        ({"verify": HmacSignature}, "not its class"),
+        ({"limit": "256k"}, "default"),
+        ({"confirm": "no"}, "status endpoint"),
+    ],
+)
+def test_a_setting_that_is_none_says_what_it_takes(settings: dict[str, Any], hint: str) -> None:
+    """Nothing is guessed from a wrong type, and the hint is about that setting."""
+    [name] = settings
+    with pytest.raises(WebhookError, match=name) as caught:
+        WebhookReceiver(URL, **settings)
+    assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, "1"])

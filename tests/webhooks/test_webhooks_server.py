@@ -244,8 +244,9 @@ async def test_a_port_that_is_taken() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(WebhookError, match=f"127.0.0.1:{port}"):
+        with pytest.raises(WebhookError, match=f"127.0.0.1:{port}") as caught:
             await WebhookReceiver(URL).serve("127.0.0.1", port).__aenter__()
+        assert "another port" in caught.value.hint
 
 
 async def test_entering_twice_and_leaving() -> None:
@@ -266,6 +267,22 @@ async def test_entering_twice_and_leaving() -> None:
         await asyncio.open_connection("127.0.0.1", serving.port)
     async with serving:
         pass
+
+
+async def test_port_0_is_that_of_the_server_that_was_entered_last() -> None:
+    """Callbacks of a second server, as in a second run, do not go to the first one's port."""
+    receiver = WebhookReceiver("http://127.0.0.1:0/flux")
+    async with receiver.serve() as first:
+        assert receiver.public_url == f"http://127.0.0.1:{first.port}/flux"
+        async with receiver.serve() as second:
+            assert receiver.public_url == f"http://127.0.0.1:{second.port}/flux"
+
+
+async def test_a_port_that_is_none() -> None:
+    """What `serve` takes is said."""
+    with pytest.raises(WebhookError, match="99999") as caught:
+        await WebhookReceiver(URL).serve("127.0.0.1", 99_999).__aenter__()
+    assert "65535" in caught.value.hint
 
 
 class Wire(asyncio.Transport):

@@ -95,6 +95,13 @@ def test_a_secret_must_be_one(secret: str) -> None:
         HmacSignature(secret)
 
 
+@pytest.mark.parametrize("tolerance", ["5", -1, None, float("nan")])
+def test_a_tolerance_must_be_one(tolerance: float) -> None:
+    """It is refused at once, and not with the first callback."""
+    with pytest.raises(WebhookError, match="tolerance"):
+        HmacSignature(SECRET, tolerance=tolerance)
+
+
 def test_secrets_are_not_shown() -> None:
     """Neither that of tokens nor that of signatures."""
     assert SECRET not in repr(Tokens(SECRET)) + repr(HmacSignature(SECRET))
