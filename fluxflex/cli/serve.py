@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from decimal import Decimal
 from typing import Any
 
@@ -155,7 +156,14 @@ async def serve(setting: Setting, talk: Talk) -> int:
         UsageError: a fault, or something about callbacks, is not known.
         OSError: the address cannot be had.
     """
-    async with simulator(setting) as running:
+    async with AsyncExitStack() as stack:
+        try:
+            running = await stack.enter_async_context(simulator(setting))
+        except OSError as error:
+            raise OSError(
+                f"The simulator cannot listen at {setting.host}:{setting.port}: "
+                f"{error.strerror or error}. Without --port it takes a port that is free."
+            ) from error
         talk.say("The provider is simulated at this address; nothing it does costs money. Use it:")
         talk.say(f"  export FLUXFLEX_BASE_URL={running.url} FLUXFLEX_API_KEY={SIMULATED_KEY}")
         talk.say("Ctrl-C ends it.")

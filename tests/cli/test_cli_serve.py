@@ -54,11 +54,13 @@ def test_the_simulator_in_a_process(spawn: Spawn) -> None:
 
 
 def test_a_port_that_is_taken(run: Run, provide: Callable[..., shared.Provider]) -> None:
-    """An address that cannot be had is told in words."""
+    """An address that cannot be had is told in words, with what to do about it."""
     port = provide().url.rpartition(":")[2]
     said = run("simulate", "--port", port)
     assert said.code == 1
+    assert f"127.0.0.1:{port}" in said.err
     assert "address already in use" in said.err
+    assert "Without --port" in said.err
 
 
 @pytest.mark.parametrize("word", ["storm=1", "busy=2", "busy=often", "busy=nan"])
