@@ -15,6 +15,8 @@ _AS_GOOD = 0.9
 _GROWTH = 1.1
 # 429s for each task from which a level is beyond what the provider grants.
 _TURNED_AWAY = 0.25
+# Fewer of them hold a level back where no more than this share of its slots had a task.
+_HELD_BACK = 0.75
 # The lag has risen when its 95th percentile is so many times that of the lowest level, and by so
 # many seconds.
 _LATER, _LATER_SECONDS = 3.0, 0.5
@@ -118,8 +120,13 @@ def _reasons(found: Level, measured: Sequence[Level], usable: Sequence[Level]) -
 
 
 def _what_next(found: Level, measured: Sequence[Level]) -> Iterator[str]:
-    """Say where to look for a better one."""
+    """Say what holds it back, and where to look for a better one."""
     place = measured.index(found)
+    if found.turned_away and 0 < found.running <= _HELD_BACK * found.concurrency:
+        yield (
+            f"After {found.turned_away:,} answers of 429 the session kept to what the provider "
+            f"takes: about {found.running:.0f} tasks ran at once."
+        )
     if found is not measured[-1]:
         beyond = measured[place + 1]
         if beyond.turned_away > _TURNED_AWAY * beyond.tasks and beyond.running > found.concurrency:

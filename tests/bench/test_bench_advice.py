@@ -72,6 +72,18 @@ def test_a_few_429s_are_no_trouble() -> None:
     assert "429" not in found.reason
 
 
+def test_a_level_that_few_429s_hold_back_is_told() -> None:
+    """A session learns the provider's limit from a few: the slots above it stay empty."""
+    rows = [level(16, 11.2), level(32, 15.6, turned_away=8, running=16.8)]
+    found = advise([*rows, level(64, 16.1, turned_away=8, running=17.1)])
+    assert found is not None
+    assert str(found) == (
+        "Use a concurrency of 32. It makes 15.6 pictures/s, 97 % of what 64 makes (16.1 "
+        "pictures/s); more at once only takes longer. After 8 answers of 429 the session kept to "
+        "what the provider takes: about 17 tasks ran at once."
+    )
+
+
 def test_a_lag_that_rises_is_trouble() -> None:
     """Pictures that are learnt of late are as good as slow."""
     rows = [level(4, 4.0, lag=lag(0.25)), level(16, 15.0, lag=lag(0.3))]
