@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from fluxflex.errors import WebhookError
 from fluxflex.webhooks.connection import ANSWER_HEADERS
 from fluxflex.webhooks.receiver import WebhookReceiver
 
@@ -20,7 +21,15 @@ def asgi_app(receiver: WebhookReceiver) -> ASGIApp:
     Bodies are read no further than the receiver's `limit`. Lifespan events are answered; where it
     is mounted the outer application has them. The server's access log writes tokens, as parts of
     paths: `uvicorn --no-access-log`.
+
+    Raises:
+        WebhookError: it is no receiver.
     """
+    if not isinstance(receiver, WebhookReceiver):
+        raise WebhookError(
+            f"asgi_app takes a WebhookReceiver, not {receiver!r}",
+            hint="Hand over the one that the session has as `webhooks`.",
+        )
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fluxflex.errors import WebhookError
 from fluxflex.webhooks.connection import ANSWER_HEADERS
 from fluxflex.webhooks.receiver import WebhookReceiver
 
@@ -16,7 +17,15 @@ def aiohttp_app(receiver: WebhookReceiver) -> web.Application:
 
     Bodies are read no further than the receiver's `limit`. aiohttp's access log writes tokens, as
     parts of paths: `web.run_app(…, access_log=None)`.
+
+    Raises:
+        WebhookError: it is no receiver.
     """
+    if not isinstance(receiver, WebhookReceiver):
+        raise WebhookError(
+            f"aiohttp_app takes a WebhookReceiver, not {receiver!r}",
+            hint="Hand over the one that the session has as `webhooks`.",
+        )
     from aiohttp import web  # a session without callbacks need not wait for a server's import
 
     async def handled(request: web.Request) -> int:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from fluxflex.errors import WebhookError
 from fluxflex.webhooks import WebhookReceiver, aiohttp_app, asgi_app
 from tests.webhooks.helpers import (
     BODY,
@@ -43,6 +44,13 @@ async def endless() -> AsyncIterator[bytes]:
     """Give a body of which no length is known, larger than any limit."""
     for _ in range(1000):
         yield b"1" * 10_000
+
+
+@pytest.mark.parametrize("app", [aiohttp_app, asgi_app])
+def test_an_app_is_made_of_a_receiver(app: Any) -> None:
+    """Anything else would answer 500 to the first callback."""
+    with pytest.raises(WebhookError, match="takes a WebhookReceiver, not 'https"):
+        app(URL)
 
 
 async def knock(session: aiohttp.ClientSession, receiver: WebhookReceiver, base: str) -> list[int]:
