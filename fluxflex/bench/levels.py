@@ -81,9 +81,10 @@ class Level:
     def __str__(self) -> str:
         tasks = "1 task" if self.tasks == 1 else f"{self.tasks:,} tasks"
         made = in_words(self.throughput) if self.completed else "no picture"
+        why = "".join(f", {count:,} {name}" for name, count in sorted(self.errors.items()))
         return (
             f"{self.concurrency} at once: {made} "
-            f"({self.completed:,} of {tasks} in {self.seconds:.1f} s)"
+            f"({self.completed:,} of {tasks} in {self.seconds:.1f} s{why})"
         )
 
     @property

@@ -227,9 +227,10 @@ class Bench:
     def __init__(
         self, conditions: Conditions, levels: Sequence[int], *, budget: Decimal | None = None
     ) -> None:
-        if not levels or min(levels) < 1:
+        if not _are_levels(levels):
             raise ConfigurationError(
-                "A bench needs whole numbers from 1 as its levels", hint="Such as [1, 4, 16, 64]."
+                f"A bench needs whole numbers from 1 as its levels, not {levels!r}",
+                hint="Such as [1, 4, 16, 64].",
             )
         self.levels = sorted(set(levels))
         self.now: Measurement | None = None
@@ -291,3 +292,10 @@ class Bench:
         self.stop()
         if self.now is not None:
             await self.now.session.aclose(drain=0)
+
+
+def _are_levels(given: object) -> bool:
+    if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
+        return False
+    whole = all(isinstance(level, int) and not isinstance(level, bool) for level in given)
+    return bool(given) and whole and min(given) >= 1

@@ -98,6 +98,8 @@ def test_a_level_without_a_picture_has_no_price_for_one() -> None:
     assert empty.usd_a_picture is None
     assert empty.polls_a_task == 0.0
     assert str(empty) == "1 at once: no picture (0 of 1 task in 0.0 s)"
+    why = attrs.evolve(empty, errors={"APIConnectionError": 1})
+    assert str(why) == "1 at once: no picture (0 of 1 task in 0.0 s, 1 APIConnectionError)"
 
 
 def test_the_table() -> None:

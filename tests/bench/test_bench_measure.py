@@ -78,10 +78,10 @@ def test_a_level_has_enough_tasks_for_its_slots() -> None:
     assert Conditions(tasks=5).tasks_at(64) == 5
 
 
-@pytest.mark.parametrize("levels", [[], [0], [4, -1]])
+@pytest.mark.parametrize("levels", [[], [0], [4, -1], ["a"], [1.5], [True], 4, "14"])
 def test_levels_are_whole_numbers_from_1(levels: list[int]) -> None:
-    """Anything else is refused before anything is sent."""
-    with pytest.raises(ConfigurationError):
+    """Anything else is refused before anything is sent, and shown."""
+    with pytest.raises(ConfigurationError, match="whole numbers from 1"):
         Bench(Conditions(), levels)
 
 
