@@ -327,15 +327,16 @@ class Callbacks:
         if self._said or self._counts["received"]:
             return
         self._said = True
-        turned_away = {name: n for name, n in self._receiver.counts.items() if n}
+        refused = {why: n for why, n in self._receiver.counts.items() if n and why != "accepted"}
+        named = ", ".join(f"{n} for {why}" for why, n in refused.items())
+        came = f"what came was turned away ({named}; see `secret`, `verify`, `limit`), or "
         log.warning(
             "%d tasks ended and no callback came for any of them; polling does without. Likely: "
-            "%s cannot be reached from the internet, a proxy or tunnel before it does not pass "
-            "POSTs on, the receiver is not served, or its secret is another process's. "
-            "Turned away so far: %s",
+            "%s%s cannot be reached from the internet or leads to another process, a proxy or "
+            "tunnel before it does not pass POSTs on, or the receiver is not served",
             self._counts["missed"],
+            came if refused else "",
             self._receiver.public_url,
-            ", ".join(f"{n} for {name}" for name, n in turned_away.items()) or "nothing",
         )
 
 

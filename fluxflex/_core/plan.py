@@ -92,7 +92,7 @@ _STORE = 2000.0
 
 
 # The first task of a session is glanced at so soon: one look for each session, and a provider who
-# is much quicker than usual, as a rehearsal is, is known at once.
+# is much quicker than usual, as a rehearsal is, is found out soon.
 _GLANCE = 0.25
 
 
