@@ -108,3 +108,27 @@ async def served(receiver: WebhookReceiver, front: str) -> AsyncIterator[str]:
         async with TestServer(app) as server:
             receiver._got_port(int(str(server.port)))
             yield str(server.make_url("")).rstrip("/")
+
+
+class Wire(asyncio.Transport):
+    """A connection that keeps what is written, and is asked how much it reads at once."""
+
+    max_size = 2**18
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep it."""
+        self.said += bytes(data)
+
+    def can_write_eof(self) -> bool:
+        """Say no, as TLS does."""
+        return False
+
+    def close(self) -> None:
+        """Close."""
+
+    def abort(self) -> None:
+        """Close."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fluxflex.webhooks import WebhookReceiver
 from fluxflex.webhooks.connection import Connection
 from fluxflex.webhooks.tokens import Ticket
-from tests.webhooks.helpers import BODY, JSON, SECRET, URL, joined, path_of, raw, ticket
+from tests.webhooks.helpers import BODY, JSON, SECRET, URL, Wire, joined, path_of, raw, ticket
 
 PATHS = [path_of(WebhookReceiver(URL, secret=SECRET), ticket(key)) for key in range(3)]
 
@@ -27,30 +27,6 @@ class House:
 
     def forget(self, _: Connection) -> None:
         """Let it go."""
-
-
-class Wire(asyncio.Transport):
-    """A connection that keeps what is written, and is asked how much it reads at once."""
-
-    max_size = 2**18
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said = b""
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Keep it."""
-        self.said += bytes(data)
-
-    def can_write_eof(self) -> bool:
-        """Say no, as TLS does."""
-        return False
-
-    def close(self) -> None:
-        """Close."""
-
-    def abort(self) -> None:
-        """Close."""
 
 
 @attrs.frozen

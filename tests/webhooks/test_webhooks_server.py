@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fluxflex.errors import WebhookError
 from fluxflex.webhooks import Server, WebhookReceiver, connection, server
-from tests.webhooks.helpers import BODY, SECRET, URL, Box, joined, path_of, raw
+from tests.webhooks.helpers import BODY, SECRET, URL, Box, Wire, joined, path_of, raw
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -283,28 +283,6 @@ async def test_a_port_that_is_none() -> None:
     with pytest.raises(WebhookError, match="99999") as caught:
         await WebhookReceiver(URL).serve("127.0.0.1", 99_999).__aenter__()
     assert "65535" in caught.value.hint
-
-
-class Wire(asyncio.Transport):
-    """A connection that keeps what is written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said = b""
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Keep it."""
-        self.said += bytes(data)
-
-    def can_write_eof(self) -> bool:
-        """Say no, as TLS does."""
-        return False
-
-    def close(self) -> None:
-        """Close."""
-
-    def abort(self) -> None:
-        """Close."""
 
 
 parts = st.sampled_from(
