@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 _ROUNDING = 1e-9
+_BURST = 0.15
 # After a 429 half the rate, one a second at least; a minute later all of it is back.
 _LEAST_RATE = 1.0
 _EPOCH = 1.0
@@ -12,16 +13,17 @@ _RECOVERY = 60.0
 
 
 class RateGate:
-    """A token bucket: so many a second, with a burst of a fifth of that on top.
+    """A token bucket: so many a second, with a burst on top.
 
-    In any second at most 1.2 times the rate gets through, or the rate rounded up if that is more.
+    In any second at most 1.15 times the rate gets through, or the rate rounded up if that is more.
+    What a busy loop lets through evenly arrives a little less so: the provider sees 1.2 times.
     """
 
     def __init__(self, rate: float | None) -> None:
         self._full = math.inf if rate is None else rate
         self._limited = rate is not None
         self.rate = self._full
-        self._burst = max(1.0, self._full / 5)
+        self._burst = max(1.0, _BURST * self._full)
         self._tokens = self._burst
         self._at = -math.inf
         self._cut = -math.inf

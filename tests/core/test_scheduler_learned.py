@@ -45,7 +45,7 @@ def most_in_a_second(looks: list[float]) -> int:
 def test_every_end_is_seen_within_the_rate(
     rate: float, lives: list[tuple[float, float]], seed: int
 ) -> None:
-    """Whatever durations are, no task is forgotten, and no second has more than 1.2 times the rate.
+    """Whatever durations are, no task is forgotten; no second has more than 1.15 times the rate.
 
     And none is said to have ended before it did.
     """
@@ -53,7 +53,7 @@ def test_every_end_is_seen_within_the_rate(
     seen = run(AdaptivePolling(), jobs, rate=rate, seed=seed)
     assert min(seen.lags()) >= 0
     assert max(seen.known) < FOREVER
-    assert most_in_a_second(seen.looks) <= max(math.ceil(rate), 1.2 * rate)
+    assert most_in_a_second(seen.looks) <= max(math.ceil(rate), 1.15 * rate)
 
 
 @settings(deadline=None, max_examples=40)
