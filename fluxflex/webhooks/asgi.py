@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from fluxflex.errors import WebhookError
 from fluxflex.webhooks.connection import ANSWER_HEADERS
-from fluxflex.webhooks.receiver import WebhookReceiver
+from fluxflex.webhooks.receiver import WebhookReceiver, check_receiver
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -25,11 +24,7 @@ def asgi_app(receiver: WebhookReceiver) -> ASGIApp:
     Raises:
         WebhookError: it is no receiver.
     """
-    if not isinstance(receiver, WebhookReceiver):
-        raise WebhookError(
-            f"asgi_app takes a WebhookReceiver, not {receiver!r}",
-            hint="Hand over the one that the session has as `webhooks`.",
-        )
+    check_receiver(receiver, "asgi_app")
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

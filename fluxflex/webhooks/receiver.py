@@ -88,7 +88,6 @@ class WebhookReceiver:
         self._url = _checked_url(public_url)
         # What a server's port is put into, where it is the server that settles it.
         self._template = self._url if urlsplit(self._url).port == 0 else None
-        self._portless = self._template is not None
         self._tokens = Tokens(secrets.token_bytes(32) if secret is None else secret)
         if verify is not None and not _is_function(verify):
             raise WebhookError(
@@ -249,7 +248,7 @@ class WebhookReceiver:
         Raises:
             WebhookError: its port is that of a server which was not entered yet.
         """
-        if self._portless:
+        if self._url == self._template:
             raise WebhookError(
                 "The receiver's port is not known yet",
                 hint="Enter `receiver.serve()` first, or give a public URL without port 0.",
@@ -290,10 +289,18 @@ class WebhookReceiver:
 
     def _got_port(self, port: int) -> None:
         if self._template is not None:
-            self._portless = False
             parts = urlsplit(self._template)
             host = parts.netloc.rpartition(":")[0]
             self._url = urlunsplit(parts._replace(netloc=f"{host}:{port}"))
+
+
+def check_receiver(given: object, taker: str) -> None:
+    """Refuse what is no receiver, with a `WebhookError`."""
+    if not isinstance(given, WebhookReceiver):
+        raise WebhookError(
+            f"{taker} takes a WebhookReceiver, not {given!r}",
+            hint="Hand over the one that the session has as `webhooks`.",
+        )
 
 
 def _last_part(path: str) -> str:

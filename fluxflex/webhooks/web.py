@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fluxflex.errors import WebhookError
 from fluxflex.webhooks.connection import ANSWER_HEADERS
-from fluxflex.webhooks.receiver import WebhookReceiver
+from fluxflex.webhooks.receiver import WebhookReceiver, check_receiver
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -21,11 +20,7 @@ def aiohttp_app(receiver: WebhookReceiver) -> web.Application:
     Raises:
         WebhookError: it is no receiver.
     """
-    if not isinstance(receiver, WebhookReceiver):
-        raise WebhookError(
-            f"aiohttp_app takes a WebhookReceiver, not {receiver!r}",
-            hint="Hand over the one that the session has as `webhooks`.",
-        )
+    check_receiver(receiver, "aiohttp_app")
     from aiohttp import web  # a session without callbacks need not wait for a server's import
 
     async def handled(request: web.Request) -> int:
