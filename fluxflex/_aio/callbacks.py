@@ -228,7 +228,9 @@ class Callbacks:
         if record is None:
             self._count_unplaced(ticket)
             return
-        self._count(record, ours=ticket.session == self.session)
+        state = record.state
+        late = state.over or ticket.session != self.session
+        self._count(record.key, late=late, early=state is not TaskState.RUNNING)
         if record.state.settled:
             return
         if self._receiver.confirm or _doubtful(event):
@@ -264,31 +266,25 @@ class Callbacks:
             tasks.registry.keep(left)
         return left
 
-    def _count(self, record: TaskRecord, *, ours: bool) -> None:
-        key, state = record.key, record.state
+    def _count(self, key: Key, *, late: bool, early: bool = False) -> None:
         before = self._heard.get(key)
         self._note(key, heard=True)
         if before:
             self._counts["duplicate"] += 1
-        elif state.over or not ours:
+        elif late:
             self._counts["late"] += 1
             self._counts["missed"] -= before is False
-        elif state is not TaskState.RUNNING:
+        elif early:
             self._counts["early"] += 1
 
     def _count_unplaced(self, ticket: Ticket) -> None:
         """Count one for no task, or for one that ended so long ago that its record is gone."""
         key = ticket.key
         gone = ticket.session == self.session and self._tasks.registry.get(key) is None
-        before = self._heard.get(key) if gone else None
-        if before is None:
-            self._counts["unknown"] += 1
-        elif before:
-            self._counts["duplicate"] += 1
+        if gone and key in self._heard:
+            self._count(key, late=True)
         else:
-            self._note(key, heard=True)
-            self._counts["late"] += 1
-            self._counts["missed"] -= 1
+            self._counts["unknown"] += 1
 
     def _go_on(self, key: Key) -> None:
         """Wait no longer for the reply to a POST of which a callback has told already."""
