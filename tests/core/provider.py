@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import itertools
 import math
@@ -127,3 +128,9 @@ def steady(count: int, spread: float, *, seed: int, median: float = 18.0) -> lis
         now += rng.expovariate(1.0)
         jobs.append(Job(now, median * math.exp(rng.gauss(0, spread))))
     return jobs
+
+
+def most_in_a_second(times: list[float]) -> int:
+    """Return how many looks fall into the fullest second, its end not included."""
+    ends = [bisect.bisect_left(times, time + 1 - 1e-6) for time in times]
+    return max((end - start for start, end in enumerate(ends)), default=0)

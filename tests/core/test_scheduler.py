@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Callable
 
@@ -15,7 +14,7 @@ from fluxflex._core.gate import RateGate
 from fluxflex._core.lifecycle import Key
 from fluxflex._core.schedule import FixedPolling
 from fluxflex._core.scheduler import PollScheduler, Scheduler
-from tests.core.provider import chance, last_look
+from tests.core.provider import chance, last_look, most_in_a_second
 
 FOREVER = math.inf
 KIND = ("1K", 0, 0)
@@ -49,12 +48,6 @@ def drive(
 def still_running(scheduler: Scheduler) -> Callable[[Key, float], object]:
     """Return the answer that tells the scheduler that a task runs on."""
     return lambda key, now: scheduler.pending(key, now, now)
-
-
-def most_in_a_second(times: list[float]) -> int:
-    """Return how many looks fall into the fullest second, its end not included."""
-    ends = [bisect.bisect_left(times, time + 1 - 1e-6) for time in times]
-    return max((end - start for start, end in enumerate(ends)), default=0)
 
 
 # -- the rate --------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ The figures come from a provider that lives in virtual time.
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import math
 import tracemalloc
@@ -17,7 +16,16 @@ from hypothesis import strategies as st
 from fluxflex._core.durations import Kind
 from fluxflex._core.schedule import AdaptivePolling, FixedPolling, PollPolicy
 from fluxflex._core.scheduler import Scheduler
-from tests.core.provider import KIND, Job, Seen, chance, last_look, run, steady
+from tests.core.provider import (
+    KIND,
+    Job,
+    Seen,
+    chance,
+    last_look,
+    most_in_a_second,
+    run,
+    steady,
+)
 
 FOREVER = math.inf
 
@@ -27,10 +35,14 @@ def scheduler_of(rate: float | None = None, *, seed: int = 1) -> Scheduler:
     return Scheduler(AdaptivePolling(), rate, chance(seed))
 
 
-def most_in_a_second(looks: list[float]) -> int:
-    """Return how many looks fall into the fullest second, its end not included."""
-    ends = [bisect.bisect_left(looks, look + 1 - 1e-6) for look in looks]
-    return max(end - start for start, end in enumerate(ends))
+def in_order(*, last_deadline: float = FOREVER) -> Scheduler:
+    """Return one of a hundred tasks; the first twenty have ended in order: a narrow frontier."""
+    scheduler = scheduler_of()
+    for key in range(100):
+        scheduler.add(key, KIND, 0.0, last_deadline if key == 99 else FOREVER)
+    for key in range(20):
+        scheduler.done(key, 10.0 + key / 10)
+    return scheduler
 
 
 # -- promises --------------------------------------------------------------------------------
@@ -80,11 +92,7 @@ def test_a_seed_decides_everything() -> None:
 
 def test_behind_the_frontier_the_deadline_holds() -> None:
     """A task that waits for its turn gets its look at the deadline all the same."""
-    scheduler = scheduler_of()
-    for key in range(100):
-        scheduler.add(key, KIND, 0.0, 90.0 if key == 99 else FOREVER)
-    for key in range(20):  # in order: a narrow frontier
-        scheduler.done(key, 10.0 + key / 10)
+    scheduler = in_order(last_deadline=90.0)
     while (now := scheduler.next_due()) < 90.0:
         taken = scheduler.take(now)
         assert taken is not None
@@ -133,22 +141,14 @@ def test_a_look_that_a_callback_asked_for_teaches_what_the_callback_said() -> No
 
 def test_a_hastened_task_need_not_wait_for_its_turn() -> None:
     """Behind the frontier too its look is due at once."""
-    scheduler = scheduler_of()
-    for key in range(100):
-        scheduler.add(key, KIND, 0.0, FOREVER)
-    for key in range(20):  # in order: a narrow frontier
-        scheduler.done(key, 10.0 + key / 10)
+    scheduler = in_order()
     scheduler.hasten(99)
     assert scheduler.take(12.0) == 99
 
 
 def test_no_sample_is_looked_at_in_place_of_a_hastened_task() -> None:
     """One that is due at once must not wait for the end of a look at another."""
-    scheduler = scheduler_of()
-    for key in range(100):
-        scheduler.add(key, KIND, 0.0, FOREVER)
-    for key in range(20):  # in order: a narrow frontier
-        scheduler.done(key, 10.0 + key / 10)
+    scheduler = in_order()
     for key in range(99, 49, -1):
         scheduler.hasten(key)
         assert scheduler.take(12.0) == key

@@ -33,6 +33,13 @@ class Stage:
         """Connect to it."""
         return await asyncio.open_connection("127.0.0.1", self.server.port)
 
+    async def kept(self) -> asyncio.StreamWriter:
+        """Connect, send a callback, and stay when it is answered."""
+        reader, writer = await self.open()
+        writer.write(raw(self.path))
+        await reader.readuntil(b"\r\n\r\n")
+        return writer
+
     async def ask(self, *parts: bytes) -> list[int]:
         """Send bytes, hang up, and return the statuses of all answers."""
         reader, writer = await self.open()
@@ -198,9 +205,7 @@ async def test_a_kept_connection_may_be_silent_for_longer(monkeypatch: pytest.Mo
     """Between two requests the sender has more time than within one."""
     monkeypatch.setattr(connection, "IDLE_SECONDS", 1e6)
     async with staged() as stage:
-        reader, writer = await stage.open()
-        writer.write(raw(stage.path))
-        await reader.readuntil(b"\r\n\r\n")
+        writer = await stage.kept()
         [kept] = stage.server._connections
         assert kept.deadline > asyncio.get_running_loop().time() + 1e5
         writer.write(raw(stage.path)[:20])
@@ -214,9 +219,7 @@ async def test_so_many_connections_and_no_more(monkeypatch: pytest.MonkeyPatch) 
     """Whoever comes when there are enough is let go at once, and comes again later."""
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 1)
     async with staged() as stage:
-        reader, writer = await stage.open()
-        writer.write(raw(stage.path))
-        await reader.readuntil(b"\r\n\r\n")
+        writer = await stage.kept()
         assert await stage.ask(raw(stage.path)) == []
         writer.close()
         while stage.server._connections:  # noqa: ASYNC110 - the end is on its way
