@@ -184,8 +184,11 @@ class Slots:
         """Return when a POST may start; infinity for after the next event."""
         if self.sending >= self._posts or (fresh and self.taken >= self.ceiling):
             return math.inf
-        when = self._limiter.ready(now, self.running, self.sending - len(self._hanging))
+        when = self._ready(now)
         return when if when <= now else min(when, self._without_hanging(now))
+
+    def _ready(self, now: float) -> float:
+        return self._limiter.ready(now, self.running, self.sending - len(self._hanging))
 
     def _without_hanging(self, now: float) -> float:
         """Return when to ask again, since one in the air is then taken to hang; now if it helps."""
@@ -194,9 +197,8 @@ class Slots:
                 if now < since + _HANGS:
                     return since + _HANGS
                 self._hanging.add(key)
-                when = self._limiter.ready(now, self.running, self.sending - len(self._hanging))
-                if when <= now:
-                    return when
+                if self._ready(now) <= now:
+                    return now
         return math.inf
 
     def _let_in(self) -> None:

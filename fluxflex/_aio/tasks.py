@@ -214,7 +214,7 @@ class Tasks:
         if change is None:
             return None
         self._keep_books(change)
-        handle = self._handles.get(key) or self._ended.get(key)
+        handle = self.handle(key)
         if change.revives:
             self.slots.overdraw()
             if handle is not None:

@@ -138,7 +138,7 @@ class AiohttpTransport:
         self._root, self._home = urlsplit(base_url or "").path, f"{base_url}/"
         self._key = key or ""
         self._scrubber = Scrubber(key)
-        self._ways: dict[tuple[URL | None, bool], Way] = {}
+        self._ways: dict[tuple[URL, bool], Way] = {}
         self._deadlines = Deadlines()
         self._most = math.inf
         self._given = connector
@@ -192,9 +192,7 @@ class AiohttpTransport:
         if self._guard is not None:
             await self._guard.close()
 
-    async def _exchange(
-        self, call: Call, url: URL, at: URL | None, seconds: float
-    ) -> Reply | Unanswered:
+    async def _exchange(self, call: Call, url: URL, at: URL, seconds: float) -> Reply | Unanswered:
         progress = _Progress()
         complete, reason, hopeless = False, "", False
         deadline = self._deadlines.begin(seconds)
@@ -227,7 +225,7 @@ class AiohttpTransport:
             log.debug("%s %s: %s", call.method, url.with_query(None), got)
         return got
 
-    async def _once(self, call: Call, url: URL, at: URL | None, progress: _Progress) -> None:
+    async def _once(self, call: Call, url: URL, at: URL, progress: _Progress) -> None:
         """Make one request to an origin, and read what comes back as far as the limit."""
         way = self._ways.get((at, call.keyed))
         if way is None:
@@ -283,7 +281,7 @@ class AiohttpTransport:
             headers={"user-agent": "fluxflex"},
         )
 
-    def _way(self, url: URL, at: URL | None, *, keyed: bool) -> Way:
+    def _way(self, url: URL, at: URL, *, keyed: bool) -> Way:
         """Return how an origin is reached, and what every request to it says."""
         way = way_to(url)
         if keyed and self._key and at == self._origin:

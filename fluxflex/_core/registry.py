@@ -77,7 +77,7 @@ class Registry:
 
     def apply(self, key: Key, event: TaskEvent, now: float) -> Change | None:
         """Advance a record; `None` when the event is absorbed or the task is forgotten."""
-        before = self._live.get(key) or self._ended.get(key)
+        before = self.get(key)
         if before is None:
             return None
         after = advance(before, event, now)
