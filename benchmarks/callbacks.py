@@ -14,17 +14,17 @@ import argparse
 import asyncio
 import contextlib
 import json
-import multiprocessing
 import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from multiprocessing.connection import Connection
 from typing import Any
 
 import attrs
+from fast_server import beside
 from side_by_side import entrants, measures, report
 from side_by_side.figures import clean
 
@@ -127,20 +127,6 @@ def _provide(told: Connection, speed: float) -> None:
 
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run())
-
-
-@contextlib.contextmanager
-def provider(speed: float) -> Iterator[Connection]:
-    """Run it beside us; what it sends first is its address."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_provide, args=(theirs, speed), daemon=True)
-    process.start()
-    try:
-        yield ours
-    finally:
-        process.terminate()
-        process.join()
 
 
 # -- the storm: the session -----------------------------------------------------------------------
@@ -288,7 +274,7 @@ def main() -> int:
     good = True
     words: list[str] = []
     if options.only != "cost":
-        with provider(extent.speed) as told:
+        with beside(_provide, extent.speed) as told:
             seen, books = asyncio.run(storm(told, extent.tasks))
         lines = judged(extent.tasks, seen, books)
         good = all(line.holds for line in lines)

@@ -277,12 +277,19 @@ def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop]:
 @contextlib.contextmanager
 def running(conduct: Conduct | None = None) -> Iterator[str]:
     """Run it beside us; give its address."""
+    with beside(_serve, conduct or Conduct()) as told:
+        yield f"http://127.0.0.1:{told.recv()}"
+
+
+@contextlib.contextmanager
+def beside(serve: Callable[..., None], *args: object) -> Iterator[Connection]:
+    """Run a provider in a process of its own; it gets its end of a connection, and we ours."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, conduct or Conduct()), daemon=True)
+    process = context.Process(target=serve, args=(theirs, *args), daemon=True)
     process.start()
     try:
-        yield f"http://127.0.0.1:{ours.recv()}"
+        yield ours
     finally:
         process.terminate()
         process.join()
